@@ -1,0 +1,1 @@
+"""Policies, training, comparison and the command line: everything that proposes."""

@@ -1,0 +1,73 @@
+"""The port every decider stands behind, learned or not, and the one path a decision takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gpupilot_envs.allocation import Allocation
+from gpupilot_envs.limits import Limits, Targets
+from gpupilot_envs.profile import ServiceProfile
+from gpupilot_envs.serving.capacity import Capacity
+from gpupilot_envs.signals import History
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Everything a policy may know when it decides.
+
+    Attributes:
+        now_s: Time of the decision.
+        history: Readings so far, newest last; one per decision, over the policy's window.
+        current: What the service was last told to run with.
+        limits: The envelope the answer will be restrained to.
+        targets: The service-level objective.
+        profile: What the service costs to run.
+        capacity: Requests per second one replica carries within the objective.
+    """
+
+    now_s: float
+    history: History
+    current: Allocation
+    limits: Limits
+    targets: Targets
+    profile: ServiceProfile
+    capacity: Capacity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What a policy asks for, why, and what it must remember.
+
+    Attributes:
+        ask: The allocation proposed, before the guardrail.
+        why: One clause in the words of the algorithm, for the decision log.
+        memory: State the policy wants back at its next decision; never mutated in place.
+    """
+
+    ask: Allocation
+    why: str
+    memory: Any = None
+
+
+class Policy(Protocol):
+    """Proposes an allocation from what was observed: a pure function of view and memory."""
+
+    @property
+    def name(self) -> str:
+        """Short name as it stands in tables."""
+        ...
+
+    @property
+    def period_s(self) -> float:
+        """Seconds between decisions."""
+        ...
+
+    @property
+    def window_s(self) -> float:
+        """Length of the metric window each reading should cover."""
+        ...
+
+    def act(self, view: View, memory: Any) -> Proposal:
+        """Return the proposal for this view; ``memory`` is ``None`` at the first decision."""
+        ...

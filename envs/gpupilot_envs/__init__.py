@@ -1,0 +1,1 @@
+"""The decision problem: signals, allocations, guardrail, objective and the world models."""

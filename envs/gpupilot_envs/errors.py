@@ -1,0 +1,55 @@
+"""The one tree of errors a user can meet.
+
+::
+
+    GpupilotError
+    ├── InputInvalid      a file, field or option is wrong; says field, value and what is allowed
+    │   ├── ProfileInvalid
+    │   ├── TraceInvalid
+    │   └── SloInfeasible    no batch size can meet the latency target
+    ├── OutputRefused     the result cannot be written: directory in use, disk full
+    └── BundleRefused     a policy artefact does not fit this code
+"""
+
+from __future__ import annotations
+
+
+class GpupilotError(Exception):
+    """Base of every error that is the caller's to read, never a traceback."""
+
+
+class InputInvalid(GpupilotError):
+    """Something the user gave is wrong.
+
+    Args:
+        field: What is wrong, as the user knows it: an option, a column, a YAML path.
+        value: The offending value as it was read.
+        allowed: What would have been accepted, in words.
+    """
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        """Keep the three parts apart so that a machine can read them too."""
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+        super().__init__(f"{field}: {value!r} is not allowed; expected {allowed}")
+
+
+class ProfileInvalid(InputInvalid):
+    """A service profile does not follow ``gpupilot/profile-v1``."""
+
+
+class TraceInvalid(InputInvalid):
+    """A rate trace, arrival file or recording cannot be used."""
+
+
+class SloInfeasible(InputInvalid):
+    """No batch size of the service meets the latency target even when idle."""
+
+
+class OutputRefused(GpupilotError):
+    """The result cannot be written where it was asked for."""
+
+
+class BundleRefused(GpupilotError):
+    """A policy bundle does not fit the observation schema or action table of this code."""

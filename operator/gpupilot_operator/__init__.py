@@ -1,0 +1,1 @@
+"""The Kubernetes operator: watches InferenceService resources and carries out verdicts."""
