@@ -1,0 +1,37 @@
+# Two commands matter: `make demo` and `make test`. Each sets up its own .venv first.
+BIN := .venv/bin
+ARGS ?=
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench train compare lock schemas clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Set up, train a policy, compare it with every baseline, write results/<run>/report.html
+	@sh scripts/setup.sh && $(BIN)/gpupilot demo $(ARGS)
+
+test: ## Set up and run all tests, warnings as errors
+	@sh scripts/setup.sh --dev && $(BIN)/pytest -n 2 $(ARGS)
+
+check: ## Formatting, lint, types and import directions; what pre-commit and CI run
+	@sh scripts/setup.sh --dev && $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+bench: ## Print the numbers of benchmarks/README.md
+	@sh scripts/setup.sh --dev && for f in benchmarks/bench_*.py; do $(BIN)/python $$f || exit 1; done
+
+train: ## Train a policy: make train ARGS="--profile P.yaml --out bundles/mine"
+	@sh scripts/setup.sh && $(BIN)/gpupilot train $(ARGS)
+
+compare: ## Compare policies: make compare ARGS="--profile P.yaml --traces t.parquet --out results/mine"
+	@sh scripts/setup.sh && $(BIN)/gpupilot compare $(ARGS)
+
+lock: ## Renew uv.lock from pyproject.toml
+	@sh scripts/setup.sh --dev && $(BIN)/uv lock
+
+schemas: ## Renew docs/schemas from the types they describe
+	@sh scripts/setup.sh --dev && $(BIN)/python scripts/schemas.py
+
+clean: ## Remove what was built and cached; .venv and results stay
+	@rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache && find operator agent envs tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
