@@ -1,0 +1,1 @@
+"""Traffic: rate traces, arrivals, generators, fits, splits and recordings."""
