@@ -1,0 +1,58 @@
+"""The entry point ``gpupilot``: puts the commands together and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from gpupilot_agent.cli import simulate
+from gpupilot_agent.cli.examples import examples
+from gpupilot_agent.cli.outcome import ExitCode, tell
+from gpupilot_envs.errors import GpupilotError
+
+TRACEBACK_VARIABLE = "GPUPILOT_TRACEBACK"
+
+app = typer.Typer(
+    name="gpupilot",
+    help=(
+        "SLO autoscaler for GPU inference: train a policy, compare it with the autoscalers "
+        "people use on your own traffic, and see why it decides what it decides."
+    ),
+    epilog="Start with: gpupilot demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+app.command("simulate", epilog=simulate.EXAMPLES)(simulate.simulate)
+
+
+@app.command(epilog=examples("gpupilot version"))
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    typer.echo(installed("gpupilot"))
+
+
+def run() -> None:
+    """Run the command line and end the process with an :class:`ExitCode`.
+
+    The only place that catches broadly: a user's mistake is one sentence, and an unexpected
+    error is one sentence and, when ``GPUPILOT_TRACEBACK`` is set, its traceback.
+    """
+    try:
+        app()
+    except GpupilotError as error:
+        tell(str(error))
+        sys.exit(ExitCode.BAD_INPUT)
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        hint = f"set {TRACEBACK_VARIABLE}=1 to see where"
+        tell(f"unexpected {type(error).__name__}: {error} ({hint})")
+        sys.exit(ExitCode.UNEXPECTED)

@@ -1,0 +1,91 @@
+"""How far a long command is: a live bar on a terminal, now and then a line elsewhere.
+
+Everything goes to standard error, so that standard output holds the result alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+PLAIN_EVERY_S = 10.0
+"""Least seconds between two plain lines."""
+
+
+class Meter(Protocol):
+    """Told how much is done; cheap enough to be told often."""
+
+    def __call__(self, done: float, note: str = "") -> None:
+        """Set the amount done, in the unit of the total, and a short remark."""
+        ...
+
+
+@contextmanager
+def meter(label: str, total: float) -> Iterator[Meter]:
+    """Show the progress of ``total`` units of work while the block runs."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with _bar(console) as progress:
+            task = progress.add_task(label, total=total, note="")
+
+            def show(done: float, note: str = "") -> None:
+                progress.update(task, completed=done, note=note)
+
+            yield show
+    else:
+        yield _Plain(console, label, total)
+
+
+@contextmanager
+def spinner(label: str) -> Iterator[None]:
+    """Say that something of unknown length runs while the block does."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(label):
+        yield
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
+class _Plain:
+    """Writes a line when enough time has passed since the last, and one at the end."""
+
+    def __init__(self, console: Console, label: str, total: float) -> None:
+        self._console, self._label, self._total = console, label, total
+        self._said_s = time.monotonic()
+        self._ended = False
+
+    def __call__(self, done: float, note: str = "") -> None:
+        now_s = time.monotonic()
+        ends = done >= self._total and not self._ended
+        if not ends and now_s - self._said_s < PLAIN_EVERY_S:
+            return
+        self._said_s, self._ended = now_s, self._ended or ends
+        share = 100.0 * done / self._total if self._total else 100.0
+        line = f"{self._label}: {share:.0f} % {note}".rstrip()
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,162 @@
+"""``gpupilot simulate``: a fixed number of replicas under given traffic, no controller.
+
+How the simulator's fidelity is measured: drive a real Triton with the same arrivals and compare.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gpupilot_agent.cli import options, show
+from gpupilot_agent.cli.checks import positive
+from gpupilot_agent.cli.examples import examples
+from gpupilot_agent.cli.progress import spinner
+from gpupilot_envs.errors import InputInvalid
+
+if TYPE_CHECKING:
+    from gpupilot_envs.serving.ledger import Ledger
+    from gpupilot_envs.workload.arrivals import ArrivalStream
+
+EXAMPLES = examples(
+    "gpupilot simulate --replicas 2 --rate 100 --duration 600",
+    "gpupilot simulate --replicas 2 --rate 100 --cv 2 --duration 600 --json",
+    "gpupilot simulate --profile mobilenetv4-cpu --replicas 4 \\\n"
+    "  --trace day.parquet --target-ms 40 --seed 7",
+    "gpupilot simulate --profile my.yaml --replicas 1 --arrivals run.csv",
+)
+
+
+class Balancing(StrEnum):
+    """How requests are spread over ready pods."""
+
+    RANDOM = "random"
+    ROUND_ROBIN = "round_robin"
+    LEAST_LOADED = "least_loaded"
+
+
+def simulate(
+    replicas: Annotated[int, typer.Option(min=1, help="Pods that serve, all ready.")],
+    profile: options.Profile = "mobilenetv4-edge",
+    instances: Annotated[
+        int | None, typer.Option(min=1, help="Model instances per pod; default: the profile's.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Traffic: requests per second, steady.")
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Traffic: a rate trace with columns t_s, rps.")
+    ] = None,
+    arrivals: Annotated[
+        Path | None, typer.Option(help="Traffic: exact arrival times, column t_s.")
+    ] = None,
+    cv: Annotated[
+        float, typer.Option(help="Coefficient of variation of arrival gaps; 1 is Poisson.")
+    ] = 1.0,
+    duration: Annotated[
+        float | None,
+        typer.Option(help="Seconds to simulate; default: the whole file, or 600 at a steady rate."),
+    ] = None,
+    target_ms: options.TargetMs = 60.0,
+    balancing: Annotated[
+        Balancing, typer.Option(help="How requests are spread over pods.")
+    ] = Balancing.RANDOM,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Run a fixed number of replicas under given traffic and print what users would feel."""
+    from gpupilot_envs.embedded import find_profile
+    from gpupilot_envs.limits import Targets
+    from gpupilot_envs.serving.measure import measure
+
+    service = find_profile(profile)
+    positive(target_ms=target_ms, duration=duration)
+    stream, span_s = _traffic(rate, trace, arrivals, cv=cv, seed=seed)
+    duration_s = span_s if duration is None else duration
+    with spinner("simulating"):
+        ledger = measure(
+            service,
+            replicas=replicas,
+            arrivals=stream,
+            duration_s=duration_s,
+            targets=Targets(latency_s=target_ms / 1000.0),
+            seed=seed,
+            instances=instances,
+            balancing=balancing.value,
+        )
+    result = summary(ledger, replicas=replicas, duration_s=duration_s)
+    if as_json:
+        show.as_json(result)
+    else:
+        _print(result, f"{service.name}: {replicas} replicas, {duration_s:g} s, seed {seed}")
+
+
+def summary(ledger: Ledger, *, replicas: int, duration_s: float) -> dict[str, object]:
+    """Return the fields that ``--json`` prints; ``None`` where nothing was answered."""
+    answered = ledger.answered
+    return {
+        "requests": ledger.requests,
+        "completed": answered,
+        "throughput_rps": answered / duration_s,
+        "attainment_ratio": ledger.attainment_ratio,
+        "latency_ms": {
+            "mean": _ms(ledger.latency_mean_s),
+            "p50": _ms(ledger.latency_quantile_s(0.50)),
+            "p95": _ms(ledger.latency_quantile_s(0.95)),
+            "p99": _ms(ledger.latency_quantile_s(0.99)),
+        },
+        "queue_ms_mean": _ms(ledger.queue_s_sum / answered if answered else None),
+        "compute_ms_mean": _ms(ledger.compute_s_sum / answered if answered else None),
+        "batch_mean": ledger.executed_requests / ledger.executions if ledger.executions else None,
+        "gpu_busy_ratio": ledger.busy_s / (replicas * duration_s),
+        "energy_j": ledger.energy_j,
+    }
+
+
+def _traffic(
+    rate: float | None, trace: Path | None, arrivals: Path | None, *, cv: float, seed: int
+) -> tuple[ArrivalStream, float]:
+    """Return the arrivals and how many seconds they cover unless the user says otherwise."""
+    from gpupilot_envs.workload.arrivals import ExactArrivals, RateArrivals, SteadyArrivals
+    from gpupilot_envs.workload.trace import read_arrivals, read_trace
+
+    given = [name for name, value in _sources(rate, trace, arrivals).items() if value is not None]
+    if len(given) != 1:
+        said = " and ".join(given) or "none"
+        raise InputInvalid("traffic", said, "exactly one of --rate, --trace, --arrivals")
+    if rate is not None:
+        positive(rate=rate)
+        return SteadyArrivals(rate, cv=cv, seed=seed), 600.0
+    if trace is not None:
+        rates = read_trace(trace)
+        return RateArrivals(rates, cv=cv, seed=seed), rates.duration_s
+    assert arrivals is not None
+    times = read_arrivals(arrivals)
+    return ExactArrivals(times), max(float(times[-1]), 1e-3)
+
+
+def _sources(rate: float | None, trace: Path | None, arrivals: Path | None) -> dict[str, object]:
+    return {"--rate": rate, "--trace": trace, "--arrivals": arrivals}
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else 1000.0 * seconds
+
+
+def _print(result: dict[str, object], title: str) -> None:
+    flat: dict[str, object] = {}
+    for name, value in result.items():
+        if isinstance(value, dict):
+            flat |= {f"{name} {part}": inner for part, inner in value.items()}
+        else:
+            flat[name] = value
+    show.table(title, ("measure", "value"), [(name, _text(value)) for name, value in flat.items()])
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "none answered"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"

@@ -1,0 +1,27 @@
+"""Write the JSON Schemas in ``docs/schemas`` from the types they describe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from gpupilot_envs.profile import FORMAT, ServiceProfile
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schemas"
+
+
+def profile_schema() -> str:
+    """Return the schema of ``gpupilot/profile-v1`` as the text of its file."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": FORMAT}
+    schema |= ServiceProfile.model_json_schema()
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    """Write every schema."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / "profile-v1.json").write_text(profile_schema(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
