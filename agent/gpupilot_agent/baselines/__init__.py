@@ -1,0 +1,1 @@
+"""The autoscalers people use, faithful to their published rules, behind one port."""
