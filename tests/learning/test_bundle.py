@@ -1,0 +1,105 @@
+"""A bundle is one whole file, loads what was saved, and refuses what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpupilot_agent import bundle as bundles
+from gpupilot_agent.bundle import Bundle
+from gpupilot_envs.actions import SIZES
+from gpupilot_envs.errors import BundleRefused, OutputRefused
+from gpupilot_envs.observation import FIELDS, HIGH, LOW
+
+
+def _observations(n: int, seed: int = 1) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.uniform(LOW, HIGH, (n, len(FIELDS))).astype(np.float32)
+
+
+def test_what_is_loaded_is_what_was_saved(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "policy.npz"
+    bundles.save(bundle, path)
+    loaded = bundles.load(path)
+    assert loaded.sha256 == bundle.sha256
+    assert loaded.knobs == bundle.knobs
+    assert loaded.card == bundle.card
+    seen = _observations(200)
+    assert (loaded.logits(seen) == bundle.logits(seen)).all()
+
+
+def test_one_service_and_a_thousand_get_the_same_logits(bundle: Bundle) -> None:
+    """Bit for bit: how many services are decided together must not matter."""
+    seen = _observations(1000)
+    together = bundle.logits(seen)
+    alone = np.concatenate([bundle.logits(seen[i : i + 1]) for i in range(len(seen))])
+    assert together.tobytes() == alone.tobytes()
+
+
+def test_actions_are_the_most_likely_index_of_each_axis(bundle: Bundle) -> None:
+    seen = _observations(50)
+    logits, actions = bundle.logits(seen), bundle.act(seen)
+    at = 0
+    for axis, size in enumerate(SIZES):
+        assert (actions[:, axis] == logits[:, at : at + size].argmax(axis=1)).all()
+        at += size
+    assert len(np.unique(actions, axis=0)) > 3
+
+
+def _tampered(bundle: Bundle) -> list[tuple[str, Bundle]]:
+    (weight, bias), *rest = bundle.layers
+    broken = weight.copy()
+    broken[0, 0] = np.nan
+    return [
+        ("observation schema", replace(bundle, schema="0" * 64)),
+        ("action table", replace(bundle, actions=bundle.actions[:-1])),
+        ("does not follow", replace(bundle, layers=((weight[1:], bias), *rest))),
+        ("not a finite number", replace(bundle, layers=((broken, bias), *rest))),
+        ("outputs", replace(bundle, layers=bundle.layers[:-1])),
+    ]
+
+
+@pytest.mark.parametrize("which", range(5))
+def test_a_bundle_that_does_not_fit_is_refused(bundle: Bundle, tmp_path: Path, which: int) -> None:
+    sentence, wrong = _tampered(bundle)[which]
+    path = tmp_path / "wrong.npz"
+    bundles.save(wrong, path)
+    with pytest.raises(BundleRefused, match=sentence) as refused:
+        bundles.load(path)
+    assert "\n" not in str(refused.value)
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _other_npz(path: Path) -> None:
+    np.savez(path, weights=np.zeros(3))
+
+
+def _text(path: Path) -> None:
+    path.write_text("not a bundle", encoding="utf-8")
+
+
+@pytest.mark.parametrize("spoil", [_truncate, _other_npz, _text, Path.unlink])
+def test_a_damaged_or_missing_file_is_refused_in_a_sentence(
+    bundle: Bundle, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "policy.npz"
+    bundles.save(bundle, path)
+    spoil(path)
+    with pytest.raises(BundleRefused) as refused:
+        bundles.load(path)
+    assert str(path) in str(refused.value)
+
+
+def test_saving_onto_a_folder_is_refused_and_leaves_nothing(bundle: Bundle, tmp_path: Path) -> None:
+    target = tmp_path / "folder.npz"
+    target.mkdir()
+    with pytest.raises(OutputRefused):
+        bundles.save(bundle, target)
+    assert list(tmp_path.iterdir()) == [target]
