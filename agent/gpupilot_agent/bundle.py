@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.actions import SIZES, action_table
+from gpupilot_envs.actions import SIZES, Controller, action_table
 from gpupilot_envs.atomic import write_bytes
 from gpupilot_envs.compiled import compiled
 from gpupilot_envs.errors import BundleRefused
 from gpupilot_envs.observation import FIELDS, schema_hash
-from gpupilot_envs.queueing import Knobs
 
 FORMAT = "gpupilot/bundle-v1"
 
@@ -39,7 +38,7 @@ class Bundle:
     Attributes:
         layers: Hidden layers (tanh between them) and the linear head, whose outputs are the
             logits of every axis of the action table one after the other.
-        knobs: The classical controller the actions move around.
+        controller: The classical controller the actions move around.
         config: The training configuration as plain data.
         seeds: Seeds of training, validation and choice of checkpoint.
         trace_hashes: SHA-256 of the traffic it was trained on, by name.
@@ -50,7 +49,7 @@ class Bundle:
     """
 
     layers: tuple[Layer, ...]
-    knobs: Knobs
+    controller: Controller
     config: Mapping[str, Any]
     seeds: Mapping[str, int]
     trace_hashes: Mapping[str, str]
@@ -144,7 +143,7 @@ def _document(bundle: Bundle) -> dict[str, Any]:
         "format": FORMAT,
         "schema": bundle.schema,
         "actions": bundle.actions,
-        "knobs": asdict(bundle.knobs),
+        "controller": asdict(bundle.controller),
         "config": dict(bundle.config),
         "seeds": dict(bundle.seeds),
         "trace_hashes": dict(bundle.trace_hashes),
@@ -182,7 +181,7 @@ def _assemble(
         )
         bundle = Bundle(
             layers=layers,
-            knobs=Knobs(**document["knobs"]),
+            controller=Controller(**document["controller"]),
             config=document["config"],
             seeds=document["seeds"],
             trace_hashes=document["trace_hashes"],

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gpupilot_agent.bundle import Bundle
 from gpupilot_agent.policies import Proposal, View
-from gpupilot_envs.actions import AXES, advise, decode, knobs_for, knobs_row, remember
+from gpupilot_envs.actions import AXES, advise, decode, knobs_row, remember
 from gpupilot_envs.observation import (
     BUDGET_FIELDS,
     FIELDS,
@@ -67,7 +67,7 @@ class LearnedPolicy:
             return Proposal(ask=view.current, why="no reading yet", memory=memory)
         rows = view.history.matrix()[-HISTORY_ROWS:]
         carried = _carry(memory, rows)
-        knobs = knobs_row(controller(self.bundle, view, self.margin))
+        knobs = knobs_row(knobs_of(self.bundle, view, self.margin))
         observation = observe(view, rows, knobs, carried)
         action = self.bundle.act(observation[None, :])[0]
         running = view.current.replicas
@@ -81,10 +81,11 @@ class LearnedPolicy:
         )
 
 
-def controller(bundle: Bundle, view: View, margin: float) -> Knobs:
+def knobs_of(bundle: Bundle, view: View, margin: float) -> Knobs:
     """Return the classical controller of the bundle as it applies to this service."""
-    knobs = knobs_for(bundle.knobs, view.profile.cold_start_s.mean)
-    return replace(knobs, z=max(knobs.z + margin, 0.0))
+    base = bundle.controller
+    moved = replace(base, z=max(base.z + margin, 0.0))
+    return moved.knobs(view.profile.cold_start_s.mean)
 
 
 def observe(

@@ -9,7 +9,7 @@ public work (Autothrottle, NSDI'24: learned targets over a fast inner loop).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,44 @@ class Axis:
     values: tuple[float, ...]
     neutral: int
     meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Controller:
+    """The classical controller the actions move around, as tuned for services of any cold start.
+
+    The fields are those of the ``queueing`` and ``predictive`` baselines; see
+    :class:`gpupilot_envs.queueing.Knobs`.
+
+    Attributes:
+        z: Margin in standard deviations of the forecast error.
+        hold_s: Seconds over which the largest need is kept on the way down.
+        lead_ratio: Forecast horizon as a multiple of cold start plus one decision interval.
+        alpha: Weight of the newest reading in the level.
+        beta: Weight of the newest slope in the trend; 0 for no trend.
+        drain_s: Seconds within which a backlog must be gone.
+        conformal: Whether the margin is a quantile of the errors.
+    """
+
+    z: float = 1.5
+    hold_s: float = 120.0
+    lead_ratio: float = 1.0
+    alpha: float = 0.6
+    beta: float = 0.2
+    drain_s: float = 15.0
+    conformal: bool = True
+
+    def knobs(self, cold_start_s: float) -> Knobs:
+        """Return the setting for a service whose pods take ``cold_start_s`` to answer."""
+        return Knobs(
+            z=self.z,
+            hold_s=self.hold_s,
+            horizon_s=self.lead_ratio * (cold_start_s + PERIOD_S),
+            alpha=self.alpha,
+            beta=self.beta,
+            drain_s=self.drain_s,
+            conformal=self.conformal,
+        )
 
 
 AXES: tuple[Axis, ...] = (
@@ -99,15 +137,6 @@ def knobs_row(knobs: Knobs) -> NDArray[np.float64]:
     """
     values = asdict(knobs)
     return np.array([float(values[name]) for name in KNOB_FIELDS], dtype=np.float64)
-
-
-def knobs_for(knobs: Knobs, cold_start_s: float) -> Knobs:
-    """Return the controller with its horizon set to a service's cold start and one period.
-
-    A replica asked for now answers after the cold start; whether it was enough is known one
-    decision later.
-    """
-    return replace(knobs, horizon_s=cold_start_s + PERIOD_S)
 
 
 KNOB_FIELDS: tuple[str, ...] = (

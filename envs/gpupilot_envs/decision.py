@@ -13,7 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.actions import AXES, KNOB_FIELDS, advise, decode, knobs_row, remember
+from gpupilot_envs.actions import (
+    AXES,
+    KNOB_FIELDS,
+    Controller,
+    advise,
+    decode,
+    knobs_row,
+    remember,
+)
 from gpupilot_envs.compiled import compiled
 from gpupilot_envs.guardrail import (
     fresh_memory_rows,
@@ -32,7 +40,6 @@ from gpupilot_envs.observation import (
     service_row,
 )
 from gpupilot_envs.profile import ServiceProfile
-from gpupilot_envs.queueing import Knobs
 from gpupilot_envs.serving.capacity import Capacity
 from gpupilot_envs.signals import SIGNAL_FIELDS, SIGNAL_INDEX
 
@@ -50,7 +57,7 @@ class Service:
         capacity: What one replica carries.
         targets: Its objective.
         limits: Its envelope.
-        knobs: The classical controller tuned for it.
+        controller: The classical controller that the actions move around.
         gpu_share_milli: Share of a GPU of each replica in thousandths.
     """
 
@@ -58,7 +65,7 @@ class Service:
     capacity: Capacity
     targets: Targets
     limits: Limits
-    knobs: Knobs
+    controller: Controller
     gpu_share_milli: int = 1000
 
     def row(self) -> NDArray[np.float64]:
@@ -66,6 +73,10 @@ class Service:
         return service_row(
             self.profile, self.capacity, self.targets, self.limits, self.gpu_share_milli
         )
+
+    def knobs_row(self) -> NDArray[np.float64]:
+        """Return the controller's setting as one row of :data:`KNOB_FIELDS`."""
+        return knobs_row(self.controller.knobs(self.profile.cold_start_s.mean))
 
 
 class Seats:
@@ -100,7 +111,7 @@ class Seats:
         self.seat_rows(
             np.arange(self.n),
             service=np.stack([s.row() for s in services]),
-            knobs=np.stack([knobs_row(s.knobs) for s in services]),
+            knobs=np.stack([s.knobs_row() for s in services]),
             limits=np.stack([limits_row(s.limits) for s in services]),
         )
 

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from gpupilot_agent.bundle import Bundle
-from gpupilot_envs.actions import SIZES
+from gpupilot_envs.actions import SIZES, Controller
 from gpupilot_envs.decision import Service
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.observation import FIELDS
 from gpupilot_envs.profile import ServiceProfile
-from gpupilot_envs.queueing import Knobs
 from gpupilot_envs.serving.capacity import Capacity
 from gpupilot_envs.signals import Signals
 
@@ -28,7 +27,7 @@ def service() -> Service:
         capacity=Capacity(slo_rps=100.0, saturation_rps=130.0, idle_latency_s=0.012),
         targets=Targets(latency_s=0.06, attainment_ratio=0.99),
         limits=Limits(replicas_min=1, replicas_max=32, warm_up_s=0.0),
-        knobs=Knobs(z=1.5, hold_s=120.0, horizon_s=45.0),
+        controller=Controller(z=1.5, conformal=False),
     )
 
 
@@ -78,7 +77,7 @@ def _random_bundle(seed: int = 0, width: int = 12) -> Bundle:
     )
     return Bundle(
         layers=layers,
-        knobs=Knobs(z=1.5, hold_s=120.0),
+        controller=Controller(z=1.0, hold_s=150.0),
         config={"frames": 1},
         seeds={"training": seed},
         trace_hashes={"made-up": "0" * 64},

@@ -14,11 +14,11 @@ from gpupilot_envs.actions import (
     KNOB_FIELDS,
     NEUTRAL,
     SIZES,
+    Controller,
     action_table,
     advise,
     axes_table,
     decode,
-    knobs_for,
     knobs_row,
     remember,
 )
@@ -101,4 +101,4 @@ def test_tables_name_every_axis_and_knob() -> None:
 
 
 def test_the_horizon_follows_the_cold_start() -> None:
-    assert knobs_for(KNOBS, 90.0).horizon_s == 105.0
+    assert Controller(lead_ratio=0.5).knobs(90.0).horizon_s == 52.5

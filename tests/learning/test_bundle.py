@@ -26,7 +26,7 @@ def test_what_is_loaded_is_what_was_saved(bundle: Bundle, tmp_path: Path) -> Non
     bundles.save(bundle, path)
     loaded = bundles.load(path)
     assert loaded.sha256 == bundle.sha256
-    assert loaded.knobs == bundle.knobs
+    assert loaded.controller == bundle.controller
     assert loaded.card == bundle.card
     seen = _observations(200)
     assert (loaded.logits(seen) == bundle.logits(seen)).all()

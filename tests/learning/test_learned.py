@@ -5,16 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gpupilot_agent.baselines.registry import make
 from gpupilot_agent.bundle import Bundle
-from gpupilot_agent.learned import LearnedPolicy, controller, observe
+from gpupilot_agent.learned import LearnedPolicy, knobs_of, observe
 from gpupilot_agent.policies import View
-from gpupilot_envs.actions import knobs_for, knobs_row
+from gpupilot_envs.actions import NEUTRAL, SIZES, knobs_row
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.decision import Seats, Service
 from gpupilot_envs.guardrail import GuardrailMemory, restrain
@@ -62,8 +63,7 @@ def _batched(service: Service, bundle: Bundle, streams: list[list[Signals]]) -> 
     """Drive the vectorised path: Seats.observe, Bundle.act, Seats.decide, all services at once."""
     n = len(streams)
     seats, running = Seats(n), np.full(n, 3)
-    knobs = knobs_for(bundle.knobs, service.profile.cold_start_s.mean)
-    seats.seat([replace(service, knobs=knobs)] * n)
+    seats.seat([replace(service, controller=bundle.controller)] * n)
     seen: list[list[Any]] = [[] for _ in range(n)]
     for step in zip(*streams, strict=True):
         rows = np.stack([reading.row() for reading in step])
@@ -90,19 +90,44 @@ def test_scalar_and_vectorised_observations_are_equal_bit_for_bit(
 ) -> None:
     policy, memory, history = LearnedPolicy(bundle=bundle), None, History()
     seats = Seats(1)
-    knobs = knobs_for(bundle.knobs, service.profile.cold_start_s.mean)
-    seats.seat([replace(service, knobs=knobs)])
+    seats.seat([replace(service, controller=bundle.controller)])
     for reading in readings(100, missing=0.05):
         history = history.push(reading)
         view = _view(service, history, 4, reading.at_s)
         seats.observe(reading.row()[None, :], np.array([4]))
         proposal = policy.act(view, memory)
         carried = replace(proposal.memory, before=seats.before[0])
-        row = knobs_row(controller(bundle, view, 0.0))
+        row = knobs_row(knobs_of(bundle, view, 0.0))
         alone = observe(view, history.matrix(), row, carried)
         assert alone.tobytes() == seats.observations[0].tobytes()
         memory = proposal.memory
         seats.decide(bundle.act(seats.observations), np.array([4]), np.array([reading.at_s]))
+
+
+def _neutral(bundle: Bundle) -> Bundle:
+    """Return the bundle with a head that always prefers the neutral action."""
+    *hidden, (weight, bias) = bundle.layers
+    preferred = np.zeros_like(bias)
+    offsets = np.concatenate([[0], np.cumsum(SIZES[:-1])])
+    preferred[offsets + np.array(NEUTRAL)] = 1.0
+    return replace(bundle, layers=(*hidden, (np.zeros_like(weight), preferred)))
+
+
+def test_the_neutral_network_is_the_tuned_baseline(
+    service: Service, bundle: Bundle, readings: Readings
+) -> None:
+    """Episode 0 equals the classical controller: same asks as the baseline of the same numbers."""
+    learned = LearnedPolicy(bundle=_neutral(bundle))
+    numbers = asdict(bundle.controller)
+    baseline = make("predictive", {name: float(value) for name, value in numbers.items()})
+    history, memory, running = History(), None, 3
+    for reading in readings(120, seed=3, missing=0.05):
+        history = history.push(reading)
+        view = _view(service, history, running, reading.at_s)
+        proposal = learned.act(view, memory)
+        assert proposal.ask == baseline.act(view, None).ask
+        assert proposal.why == "classical controller, unchanged"
+        memory, running = proposal.memory, proposal.ask.replicas
 
 
 def test_act_is_pure(service: Service, bundle: Bundle, readings: Readings) -> None:
@@ -138,7 +163,7 @@ def test_the_margin_moves_the_controller(
     service: Service, bundle: Bundle, readings: Readings, margin: float
 ) -> None:
     view = _view(service, History(readings=tuple(readings(5))), 3, 75.0)
-    assert controller(bundle, view, margin).z == bundle.knobs.z + margin
+    assert knobs_of(bundle, view, margin).z == bundle.controller.z + margin
 
 
 def test_the_operator_side_imports_neither_torch_nor_gymnasium() -> None:
