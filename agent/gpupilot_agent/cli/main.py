@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import version as installed_version
 
 import typer
 
@@ -34,9 +35,7 @@ app.command("simulate", epilog=simulate.EXAMPLES)(simulate.simulate)
 @app.command(epilog=examples("gpupilot version"))
 def version() -> None:
     """Print the version."""
-    from importlib.metadata import version as installed
-
-    typer.echo(installed("gpupilot"))
+    typer.echo(installed_version("gpupilot"))
 
 
 def run() -> None:
