@@ -1,0 +1,212 @@
+"""Adding up an interval: from the shares of its requests to what it cost and what it showed."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpupilot_envs.compiled import compiled
+from gpupilot_envs.fleet.lookup import STEADY
+from gpupilot_envs.fleet.noise import count, uniform
+from gpupilot_envs.fleet.table import Steady
+from gpupilot_envs.signals import SIGNAL_INDEX
+
+Floats = NDArray[np.float64]
+
+
+class Outcome(IntEnum):
+    """Columns of what an interval was in truth, not what the metrics show of it."""
+
+    ARRIVALS = 0
+    IN_TIME = 1
+    ERRORS = 2
+    GPU_SECONDS = 3
+    ENERGY_J = 4
+    READY = 5
+    STARTING = 6
+    SCALE_EVENTS = 7
+
+
+_IN_TIME = int(Steady.IN_TIME)
+_ERRORS = int(Steady.ERRORS)
+_P50 = int(Steady.LOG_P50)
+_P95 = int(Steady.LOG_P95)
+_QUEUE = int(Steady.QUEUE_S)
+_COMPUTE = int(Steady.COMPUTE_S)
+_BATCH = int(Steady.BATCH)
+_BUSY = int(Steady.BUSY)
+_SLOPE = int(Steady.IN_TIME_SLOPE)
+
+# the first columns of the sums are those of Steady, weighted by requests
+_REQUESTS = STEADY
+_LOST = STEADY + 1
+_BUSY_S = STEADY + 2
+_READY_S = STEADY + 3
+_WORST = STEADY + 4
+_WORST_P50 = STEADY + 5
+SUMS = STEADY + 8
+"""Length of the sums of an interval."""
+
+
+@compiled
+def begin(sums: Floats) -> None:
+    """Clear the sums."""
+    for k in range(SUMS):
+        sums[k] = 0.0
+    sums[_WORST_P50 + 1] = -np.inf
+
+
+@compiled
+def add_lost(sums: Floats, requests: float) -> None:
+    """Add requests that met no ready pod."""
+    sums[_LOST] += requests
+
+
+@compiled
+def add_share(sums: Floats, felt: Floats, requests: float, pod_s: float) -> None:
+    """Add requests that felt alike: some of the pods during a part of the interval.
+
+    Args:
+        sums: The interval's sums.
+        felt: Means over those requests by column of :class:`Steady`.
+        requests: Expected number of those requests.
+        pod_s: Seconds of ready pods that served them.
+    """
+    for k in range(STEADY):
+        sums[k] += requests * felt[k]
+    sums[_REQUESTS] += requests
+    sums[_BUSY_S] += pod_s * felt[_BUSY]
+    sums[_READY_S] += pod_s
+    if felt[_P95] > sums[_WORST_P50 + 1]:
+        sums[_WORST] = requests
+        for k in range(3):
+            sums[_WORST_P50 + k] = felt[_P50 + k]
+    elif felt[_P95] > sums[_WORST_P50 + 1] - 0.05:
+        sums[_WORST] += requests
+
+
+@compiled
+def conclude(
+    service: np.void,
+    plant: np.void,
+    random: NDArray[np.uint64],
+    which: int,
+    sums: Floats,
+    interval_s: float,
+    gpu_s: float,
+    changed: bool,
+    row: Floats,
+    outcome: Floats,
+) -> None:
+    """Write the interval's truth into ``outcome`` and its metrics into ``row``."""
+    served = sums[_REQUESTS]
+    mean = served + sums[_LOST]
+    dispersion = 1.0 + service["dispersion"]
+    arrivals = count(random, which, mean, dispersion)
+    per = 1.0 / max(served, 1e-12)
+    kept_share = served / max(mean, 1e-12)
+    excess = (arrivals - mean - dispersion) / max(mean, 1.0)
+    ratio = (sums[_IN_TIME] + excess * sums[_SLOPE]) * per * kept_share
+    in_time = np.floor(arrivals * min(max(ratio, 0.0), 1.0) + uniform(random, which))
+    in_time = min(in_time, arrivals)
+    error_ratio = 1.0 - kept_share * (1.0 - sums[_ERRORS] * per)
+    errors = min(arrivals * error_ratio, arrivals - in_time)
+    share = plant["gpu_share"]
+    busy_w = (plant["busy_w"] - plant["idle_w"]) * share
+    energy_j = gpu_s * share * plant["idle_w"] + busy_w * sums[_BUSY_S]
+    outcome[0] = arrivals
+    outcome[1] = in_time
+    outcome[2] = errors
+    outcome[3] = gpu_s * share
+    outcome[4] = energy_j
+    outcome[5] = service["ready"]
+    outcome[6] = service["starting"]
+    outcome[7] = 1.0 if changed else 0.0
+    _tell(service, plant, sums, interval_s, arrivals, in_time, errors, row)
+    row[_POWER] = energy_j / interval_s
+
+
+_RATE = SIGNAL_INDEX["rate_rps"]
+_ERROR = SIGNAL_INDEX["error_ratio"]
+_LATENCY = SIGNAL_INDEX["latency_p50_s"]
+_ATTAINMENT = SIGNAL_INDEX["attainment_ratio"]
+_QUEUE_TIME = SIGNAL_INDEX["queue_time_s"]
+_COMPUTE_TIME = SIGNAL_INDEX["compute_time_s"]
+_BATCH_MEAN = SIGNAL_INDEX["batch_mean"]
+_PENDING_REQUESTS = SIGNAL_INDEX["pending_requests"]
+_INFLIGHT = SIGNAL_INDEX["inflight_requests"]
+_GPU_BUSY = SIGNAL_INDEX["gpu_busy_ratio"]
+_MEMORY = SIGNAL_INDEX["gpu_memory_used_bytes"]
+_POWER = SIGNAL_INDEX["gpu_power_w"]
+_CPU = SIGNAL_INDEX["cpu_cores_used"]
+_READY = SIGNAL_INDEX["replicas_ready"]
+_PENDING = SIGNAL_INDEX["replicas_pending"]
+
+
+@compiled
+def _tell(
+    service: np.void,
+    plant: np.void,
+    sums: Floats,
+    interval_s: float,
+    arrivals: float,
+    in_time: float,
+    errors: float,
+    row: Floats,
+) -> None:
+    ready = service["ready"]
+    stranded = service["stranded"]
+    waiting_s = (ready - stranded) * service["backlog_s"] + stranded * service["stranded_s"]
+    pending = waiting_s * plant["saturation_rps"]
+    row[_RATE] = arrivals / interval_s
+    row[_PENDING_REQUESTS] = pending
+    row[_GPU_BUSY] = sums[_BUSY_S] / sums[_READY_S] if sums[_READY_S] > 0.0 else np.nan
+    row[_MEMORY] = (ready + service["starting"]) * plant["memory_bytes"]
+    row[_CPU] = sums[_BUSY_S] / interval_s
+    row[_READY] = ready
+    row[_PENDING] = service["starting"]
+    served = sums[_REQUESTS]
+    if arrivals == 0.0 or served <= 0.0:
+        for k in range(_ERROR, _PENDING_REQUESTS):
+            row[k] = np.nan
+        row[_INFLIGHT] = pending
+        if arrivals > 0.0:
+            row[_ERROR] = 1.0
+            row[_ATTAINMENT] = 0.0
+        return
+    per = 1.0 / served
+    row[_ERROR] = errors / arrivals
+    row[_ATTAINMENT] = in_time / arrivals
+    for k in range(3):
+        row[_LATENCY + k] = np.exp(max(sums[_P50 + k] * per, _worst(sums, k)))
+    row[_QUEUE_TIME] = sums[_QUEUE] * per
+    row[_COMPUTE_TIME] = sums[_COMPUTE] * per
+    row[_BATCH_MEAN] = sums[_BATCH] * per
+    row[_INFLIGHT] = pending + sums[_COMPUTE] / interval_s
+
+
+@compiled
+def _worst(sums: Floats, k: int) -> float:
+    """Return the log of a quantile of all requests if only the worst share reaches it.
+
+    The quantile q of all is the quantile ``1 - (1 - q) / share`` of the worst share; between
+    the known quantiles the log of latency is taken as linear in the log of the survival.
+    """
+    share = sums[_WORST] / max(sums[_REQUESTS], 1e-12)
+    depth = _depth(k) + np.log(max(share, 1e-12))
+    if depth <= 0.0:
+        return -np.inf
+    p50 = sums[_WORST_P50]
+    p95 = sums[_WORST_P50 + 1]
+    p99 = sums[_WORST_P50 + 2]
+    if depth < _depth(1):
+        return p50 + (p95 - p50) * (depth - _depth(0)) / (_depth(1) - _depth(0))
+    return p95 + (p99 - p95) * (depth - _depth(1)) / (_depth(2) - _depth(1))
+
+
+@compiled
+def _depth(k: int) -> float:
+    """Return ``-ln(1 - q)`` of the median, the 95th and the 99th percentile."""
+    return 0.6931471805599453 if k == 0 else 2.995732273553991 if k == 1 else 4.605170185988091

@@ -1,0 +1,91 @@
+"""What a metrics source shows of the fleet: rows of :class:`Signals`, late, silent or missing."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpupilot_envs.compiled import compiled
+from gpupilot_envs.fleet.noise import uniform
+from gpupilot_envs.fleet.state import Silence
+from gpupilot_envs.signals import SIGNAL_FIELDS, SIGNAL_INDEX
+
+Floats = NDArray[np.float64]
+
+COLUMNS = len(SIGNAL_FIELDS)
+
+KEPT = 3
+"""Rows kept per service: the newest and what a lag of up to two intervals needs."""
+
+MEAN_SILENCE_S = 60.0
+"""Mean length of a silence that comes by chance."""
+
+_AT = SIGNAL_INDEX["at_s"]
+_WINDOW = SIGNAL_INDEX["window_s"]
+_AGE = SIGNAL_INDEX["age_s"]
+_FIRST_METRIC = _AGE + 1
+_READY = SIGNAL_INDEX["replicas_ready"]
+_PENDING = SIGNAL_INDEX["replicas_pending"]
+_MISSING = int(Silence.MISSING)
+
+
+@compiled
+def silence_by_chance(
+    service: np.void, random: NDArray[np.uint64], which: int, span_s: float
+) -> None:
+    """Begin a silence with the service's own hazard, missing or stale with equal chance."""
+    if service["silences_per_s"] <= 0.0 or service["silent_until_s"] > service["elapsed_s"]:
+        return
+    if uniform(random, which) < service["silences_per_s"] * span_s:
+        lasts_s = -MEAN_SILENCE_S * np.log(1.0 - uniform(random, which))
+        service["silent_until_s"] = service["elapsed_s"] + lasts_s
+        service["silence"] = 0 if uniform(random, which) < 0.5 else 1
+
+
+@compiled
+def show(service: np.void, kept: Floats, interval_s: float, row: Floats) -> None:
+    """Write what the source answers now into ``row``.
+
+    The pods come from the cluster, not from the metrics source: they are never late.
+
+    Args:
+        service: The service's memory; its newest row is number ``steps``.
+        kept: Its last rows as they were, a ring, shape ``(KEPT, COLUMNS)``.
+        interval_s: Length of a step, which is also the window of a row.
+        row: Receives the answer, shape ``(COLUMNS,)``; holds the previous answer.
+    """
+    newest = kept[service["steps"] % KEPT]
+    silent = service["silent_until_s"] > service["elapsed_s"]
+    if silent:
+        _stay_silent(service, row, interval_s)
+    else:
+        _show_late(service, kept, interval_s, row)
+    row[_AT] = service["elapsed_s"]
+    row[_WINDOW] = interval_s
+    row[_READY] = newest[_READY]
+    row[_PENDING] = newest[_PENDING]
+
+
+@compiled
+def _stay_silent(service: np.void, row: Floats, interval_s: float) -> None:
+    row[_AGE] += interval_s
+    if service["silence"] == _MISSING:
+        for k in range(_FIRST_METRIC, _READY):
+            row[k] = np.nan
+
+
+@compiled
+def _show_late(service: np.void, kept: Floats, interval_s: float, row: Floats) -> None:
+    """Blend the two intervals that a window ``lag_s`` ago covers; NaN where one is missing."""
+    late = service["lag_s"] / interval_s
+    whole = min(int(late), KEPT - 2)
+    part = min(late - whole, 1.0)
+    near = kept[(service["steps"] - whole) % KEPT]
+    row[_AGE] = service["lag_s"]
+    if part == 0.0:
+        for k in range(_FIRST_METRIC, _READY):
+            row[k] = near[k]
+        return
+    far = kept[(service["steps"] - whole - 1) % KEPT]
+    for k in range(_FIRST_METRIC, _READY):
+        row[k] = (1.0 - part) * near[k] + part * far[k]

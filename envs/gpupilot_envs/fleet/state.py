@@ -1,0 +1,45 @@
+"""The memory of one service between two steps, as a record that kernels and numpy share."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+SERVICE = np.dtype(
+    [
+        ("profile", np.int64),
+        ("trace", np.int64),
+        ("start_s", np.float64),
+        ("elapsed_s", np.float64),
+        ("rate_scale", np.float64),
+        ("dispersion", np.float64),
+        ("lag_s", np.float64),
+        ("cold_start_mean_s", np.float64),
+        ("crashes_per_s", np.float64),
+        ("silences_per_s", np.float64),
+        ("ready", np.int64),
+        ("starting", np.int64),
+        ("backlog_s", np.float64),
+        ("stranded", np.int64),
+        ("stranded_s", np.float64),
+        ("silent_until_s", np.float64),
+        ("silence", np.int64),
+        ("steps", np.int64),
+    ]
+)
+"""One service.
+
+``ready`` counts the pods that answer, ``starting`` those that do not yet. Queued requests stay
+with their pod: ``stranded`` of the ready pods hold a backlog of ``stranded_s`` each, built up
+before the others, which hold ``backlog_s`` each, became ready.
+"""
+
+
+class Silence(IntEnum):
+    """What the metrics source answers during a silence."""
+
+    MISSING = 0
+    """No value at all: NaN."""
+    STALE = 1
+    """The last value before the silence, again and again."""
