@@ -13,13 +13,23 @@ from gpupilot_envs.workload.trace import DAY_S, RateTrace
 
 Floats = NDArray[np.float64]
 
+FAST_S = 60.0
+"""Seconds over which the fast noise is independent."""
+
+# fmt: off
+_DAY_SHAPE = (
+    0.9709, 1.304, 1.102, 0.6771, 0.7665, 1.084, 1.306, 1.966, 2.123, 1.31, 1.218, 1.317,
+    1.139, 1.062, 0.886, 0.7667, 0.6476, 0.5848, 0.6997, 0.7588, 0.5743, 0.4605, 0.5641, 0.7142,
+)
+# fmt: on
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiurnalParams:
     """Daily and weekly pattern with two-scale noise.
 
-    The defaults are the fit to ``worldcup98_0519_0620`` (``fitted.yaml``), the trace with the
-    longest record of human traffic at one-minute resolution.
+    The defaults are the fit to ``mscloud_mongo_app_01`` (``fitted.yaml``): the database behind a
+    production service, one-minute bins, eleven days; the week flat, for want of a second one.
 
     Attributes:
         day_shape: Relative rate in equal slots of a day from midnight, mean 1; straight lines
@@ -35,11 +45,11 @@ class DiurnalParams:
     """
 
     family: Literal["diurnal"] = "diurnal"
-    day_shape: tuple[float, ...] = (1.0,)
+    day_shape: tuple[float, ...] = _DAY_SHAPE
     week_shape: tuple[float, ...] = (1.0,) * 7
-    slow_sigma: float = 0.2
-    slow_tau_s: float = 3600.0
-    fast_sigma: float = 0.05
+    slow_sigma: float = 0.1767
+    slow_tau_s: float = 10_710.0
+    fast_sigma: float = 0.01276
     day_s: float = DAY_S
     start_s: float = 0.0
 
@@ -63,10 +73,6 @@ def pattern(params: DiurnalParams, *, bins: int, bin_s: float) -> Floats:
     by_hour = np.interp(at_days % 1.0, middles, np.array(params.day_shape), period=1.0)
     by_day = np.array(params.week_shape)[at_days.astype(np.int64) % len(params.week_shape)]
     return np.asarray(by_hour * by_day, dtype=np.float64)
-
-
-FAST_S = 60.0
-"""Seconds over which the fast noise is independent."""
 
 
 def noise(params: DiurnalParams, *, bins: int, bin_s: float, seed: int) -> Floats:

@@ -21,6 +21,8 @@ _MEMORY = 8.0
 class FlashParams:
     """Flash events as a Poisson process on a base pattern.
 
+    The defaults of the events are the fit to ``mscloud_mongo_app_04`` (``fitted.yaml``).
+
     Attributes:
         base: The traffic between the events.
         events_per_day: Mean number of events in 86,400 s.
@@ -32,11 +34,11 @@ class FlashParams:
 
     family: Literal["flash"] = "flash"
     base: DiurnalParams = field(default_factory=DiurnalParams)
-    events_per_day: float = 4.0
-    height: float = 1.5
-    height_sigma: float = 0.5
-    rise_s: float = 60.0
-    decay_s: float = 600.0
+    events_per_day: float = 6.273
+    height: float = 1.079
+    height_sigma: float = 0.5938
+    rise_s: float = 400.5
+    decay_s: float = 106.1
 
 
 def flash(params: FlashParams, *, duration_s: float, bin_s: float, seed: int) -> RateTrace:

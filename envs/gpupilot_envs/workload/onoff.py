@@ -15,6 +15,8 @@ from gpupilot_envs.workload.trace import RateTrace
 class OnOffParams:
     """Bouts and silences.
 
+    The defaults are the fit to ``azure_llm_2023_code_10s`` (``fitted.yaml``), code completion.
+
     Attributes:
         on_s: Mean length of a bout in seconds.
         off_s: Mean length of a silence in seconds.
@@ -24,11 +26,11 @@ class OnOffParams:
     """
 
     family: Literal["onoff"] = "onoff"
-    on_s: float = 180.0
-    off_s: float = 420.0
-    dwell_shape: float = 1.0
-    level_sigma: float = 0.6
-    off_level: float = 0.0
+    on_s: float = 26.92
+    off_s: float = 59.0
+    dwell_shape: float = 1.389
+    level_sigma: float = 0.5259
+    off_level: float = 0.001177
 
 
 def onoff(params: OnOffParams, *, duration_s: float, bin_s: float, seed: int) -> RateTrace:

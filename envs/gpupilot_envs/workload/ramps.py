@@ -15,6 +15,8 @@ from gpupilot_envs.workload.trace import RateTrace
 class RampsParams:
     """Turning points of a slowly drifting rate.
 
+    The defaults are the fit to ``servegen_m_large`` (``fitted.yaml``), language-model serving.
+
     Attributes:
         leg_s: Mean time from one turning point to the next in seconds (gamma, cv 0.5).
         level_sigma: Standard deviation of the logarithm of the turning points; they lie above
@@ -24,10 +26,10 @@ class RampsParams:
     """
 
     family: Literal["ramps"] = "ramps"
-    leg_s: float = 7200.0
-    level_sigma: float = 0.5
-    noise_sigma: float = 0.05
-    noise_tau_s: float = 300.0
+    leg_s: float = 4442.0
+    level_sigma: float = 0.5375
+    noise_sigma: float = 0.1771
+    noise_tau_s: float = 5521.0
 
 
 def ramps(params: RampsParams, *, duration_s: float, bin_s: float, seed: int) -> RateTrace:

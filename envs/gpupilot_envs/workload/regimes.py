@@ -22,6 +22,9 @@ from gpupilot_envs.workload.trace import RateTrace
 class RegimesParams:
     """Levels and dwell times of a Markov-modulated rate.
 
+    The defaults are the fit to ``twitter_stream_202108_wk1_2`` (``fitted.yaml``): a steady feed
+    that ten minutes of backlog triple every two hours.
+
     Attributes:
         levels: Relative rate of each regime, 2 or more regimes.
         dwell_s: Mean time in each regime in seconds, exponential; shape of ``levels``. The next
@@ -31,10 +34,10 @@ class RegimesParams:
     """
 
     family: Literal["regimes"] = "regimes"
-    levels: tuple[float, ...] = (0.6, 1.8)
-    dwell_s: tuple[float, ...] = (2400.0, 1200.0)
-    noise_sigma: float = 0.1
-    noise_tau_s: float = 120.0
+    levels: tuple[float, ...] = (0.8526, 2.781)
+    dwell_s: tuple[float, ...] = (7608.0, 633.3)
+    noise_sigma: float = 0.2104
+    noise_tau_s: float = 9193.0
 
 
 def regimes(params: RegimesParams, *, duration_s: float, bin_s: float, seed: int) -> RateTrace:

@@ -1,4 +1,4 @@
-"""Replayed days: a recorded daily shape with blocks of its own residuals in a new order."""
+"""Replayed days: recorded levels and daily shape with blocks of residuals in a new order."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayParams:
-    """A recorded daily shape and its residuals.
+    """Recorded days, taken apart into level, shape and residuals.
 
-    Moving-block bootstrap (Kuensch, Annals of Statistics 17, 1989): whole blocks keep the
-    correlation within them; a block is drawn from the same time of day, so that what is
-    special about an hour stays in it.
+    The days' levels come back in their recorded order from a random first day, so that weeks
+    and growth stay. The residuals are drawn anew: moving-block bootstrap (Kuensch, Annals of
+    Statistics 17, 1989); whole blocks keep the correlation within them, and a block is drawn
+    from the same time of another day, so that what is special about an hour stays in it.
 
     Attributes:
         day_shape: Relative rate in equal slots of a day, mean 1, shape ``(slots,)``.
-        residuals: Recorded rate over ``day_shape`` by day and slot, 0 or more, shape
+        day_levels: Mean rate of each recorded day, mean 1, shape ``(days,)``.
+        residuals: Recorded rate over level and shape by day and slot, 0 or more, shape
             ``(days, slots)``.
         block_slots: Slots that are kept together, 1 to ``slots``.
         day_s: Length of a day in seconds; less squeezes it.
@@ -33,6 +35,7 @@ class ReplayParams:
 
     family: Literal["replay"] = "replay"
     day_shape: tuple[float, ...]
+    day_levels: tuple[float, ...]
     residuals: tuple[tuple[float, ...], ...]
     block_slots: int = 12
     day_s: float = DAY_S
@@ -44,7 +47,8 @@ def replay(params: ReplayParams, *, duration_s: float, bin_s: float, seed: int) 
     slots = len(params.day_shape)
     slot_s = params.day_s / slots
     days = int(np.ceil(duration_s / params.day_s - 1e-9))
-    drawn = np.concatenate([_day(params, random) for _ in range(max(1, days))])
+    first = int(random.integers(len(params.day_levels)))
+    drawn = np.concatenate([_day(params, random, first + day) for day in range(max(1, days))])
     bins = max(1, round(duration_s / bin_s))
     # a little more than asked keeps the last bin whole whatever the rounding
     ample = np.resize(drawn, len(drawn) + int(bin_s / slot_s) + 2)
@@ -52,10 +56,11 @@ def replay(params: ReplayParams, *, duration_s: float, bin_s: float, seed: int) 
     return RateTrace(name=f"replay-{seed}", family=params.family, bin_s=bin_s, rps=unit_mean(rates))
 
 
-def _day(params: ReplayParams, random: np.random.Generator) -> Floats:
+def _day(params: ReplayParams, random: np.random.Generator, day: int) -> Floats:
     shape = np.array(params.day_shape)
     residuals = np.array(params.residuals)
     blocks = -(-len(shape) // params.block_slots)
     days = random.integers(0, len(residuals), size=blocks)
     by_slot = np.repeat(days, params.block_slots)[: len(shape)]
-    return np.asarray(shape * residuals[by_slot, np.arange(len(shape))], dtype=np.float64)
+    level = params.day_levels[day % len(params.day_levels)]
+    return np.asarray(level * shape * residuals[by_slot, np.arange(len(shape))], dtype=np.float64)

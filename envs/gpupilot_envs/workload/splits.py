@@ -14,7 +14,9 @@ from gpupilot_envs.workload.generators import generate
 from gpupilot_envs.workload.noise import generator
 from gpupilot_envs.workload.randomisation import (
     HELD_OUT_FAMILIES,
+    HELD_OUT_SHAPES,
     TRAINING_FAMILIES,
+    TRAINING_SHAPES,
     random_params,
 )
 from gpupilot_envs.workload.trace import DAY_S, RateTrace
@@ -171,7 +173,8 @@ def demo_traffic(
 
     Train and validation hold diurnal, regime-switching and ramping traffic with parameters drawn
     from ranges around the fits to real traces; test holds new draws of these and, held out
-    entirely, flash crowds: no policy was trained or tuned on one. On/off traffic is left out, it
+    entirely, flash crowds: no policy was trained or tuned on one. The daily shapes of test come
+    from other real services than those of train and validation. On/off traffic is left out, it
     belongs to a service that may scale to zero.
 
     Args:
@@ -185,26 +188,21 @@ def demo_traffic(
     squeezed_s = min(duration_s, DAY_S) if day_s is None else day_s
     seen = tuple(family for family in TRAINING_FAMILIES if family != "onoff")
     by_role = {"train": seen, "validation": seen, "test": (*seen, *HELD_OUT_FAMILIES)}
+    shapes = {"train": TRAINING_SHAPES, "validation": TRAINING_SHAPES, "test": HELD_OUT_SHAPES}
     random = generator(seed)
     drawn: dict[str, list[RateTrace]] = {role: [] for role in ROLES}
     for role, count in zip(ROLES, per_family, strict=True):
         for family in by_role[role]:
             for index in range(count):
-                trace = _draw(family, random, duration_s, bin_s, squeezed_s)
+                params = random_params(family, random, shapes=shapes[role], day_s=squeezed_s)
+                trace_seed = int(random.integers(2**62))
+                trace = generate(params, duration_s=duration_s, bin_s=bin_s, seed=trace_seed)
                 drawn[role].append(trace.renamed(f"{family}-{role}-{index}"))
     return Split(
         train=tuple(drawn["train"]),
         validation=tuple(drawn["validation"]),
         test=tuple(drawn["test"]),
     )
-
-
-def _draw(
-    family: str, random: np.random.Generator, duration_s: float, bin_s: float, day_s: float
-) -> RateTrace:
-    params = random_params(family, random, day_s=day_s)
-    seed = int(random.integers(2**62))
-    return generate(params, duration_s=duration_s, bin_s=bin_s, seed=seed)
 
 
 def _hash(salt: str, content: str) -> str:
