@@ -102,7 +102,13 @@ def random_traffic(
     return generate(params, duration_s=duration_s, bin_s=bin_s, seed=int(random.integers(2**62)))
 
 
-def random_params(family: str, random: np.random.Generator, *, day_s: float = DAY_S) -> Params:
+def random_params(
+    family: str,
+    random: np.random.Generator,
+    *,
+    shapes: Sequence[str] = TRAINING_SHAPES,
+    day_s: float = DAY_S,
+) -> Params:
     """Return parameters of ``family`` drawn from :data:`RANGES`.
 
     In a squeezed day (``day_s`` below 86,400) slow changes take at most a quarter of it and at
