@@ -90,7 +90,8 @@ def advance(
         _drain(slack, plant, profile, burst, position, load, backlog_s - usual, span_s, felt)
     elif later < _SETTLED * usual:
         _grow(levels, plant, profile, burst, load, backlog_s, later, 1.0, felt)
-    return later
+    reached: float = later
+    return reached
 
 
 @compiled

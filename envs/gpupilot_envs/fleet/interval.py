@@ -7,7 +7,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.compiled import compiled
+from gpupilot_envs.compiled import compiled, inlined
 from gpupilot_envs.fleet.lookup import STEADY
 from gpupilot_envs.fleet.noise import count, uniform
 from gpupilot_envs.fleet.table import Steady
@@ -50,7 +50,7 @@ SUMS = STEADY + 8
 """Length of the sums of an interval."""
 
 
-@compiled
+@inlined
 def begin(sums: Floats) -> None:
     """Clear the sums."""
     for k in range(SUMS):
@@ -58,13 +58,13 @@ def begin(sums: Floats) -> None:
     sums[_WORST_P50 + 1] = -np.inf
 
 
-@compiled
+@inlined
 def add_lost(sums: Floats, requests: float) -> None:
     """Add requests that met no ready pod."""
     sums[_LOST] += requests
 
 
-@compiled
+@inlined
 def add_share(sums: Floats, felt: Floats, requests: float, pod_s: float) -> None:
     """Add requests that felt alike: some of the pods during a part of the interval.
 
@@ -87,7 +87,7 @@ def add_share(sums: Floats, felt: Floats, requests: float, pod_s: float) -> None
         sums[_WORST] += requests
 
 
-@compiled
+@inlined
 def conclude(
     service: np.void,
     plant: np.void,
@@ -97,10 +97,10 @@ def conclude(
     interval_s: float,
     gpu_s: float,
     changed: bool,
-    row: Floats,
+    kept: Floats,
     outcome: Floats,
 ) -> None:
-    """Write the interval's truth into ``outcome`` and its metrics into ``row``."""
+    """Write the interval's truth into ``outcome`` and its metrics into the newest of ``kept``."""
     served = sums[_REQUESTS]
     mean = served + sums[_LOST]
     dispersion = 1.0 + service["dispersion"]
@@ -116,16 +116,17 @@ def conclude(
     share = plant["gpu_share"]
     busy_w = (plant["busy_w"] - plant["idle_w"]) * share
     energy_j = gpu_s * share * plant["idle_w"] + busy_w * sums[_BUSY_S]
-    outcome[0] = arrivals
-    outcome[1] = in_time
-    outcome[2] = errors
-    outcome[3] = gpu_s * share
-    outcome[4] = energy_j
-    outcome[5] = service["ready"]
-    outcome[6] = service["starting"]
-    outcome[7] = 1.0 if changed else 0.0
-    _tell(service, plant, sums, interval_s, arrivals, in_time, errors, row)
-    row[_POWER] = energy_j / interval_s
+    outcome[which, 0] = arrivals
+    outcome[which, 1] = in_time
+    outcome[which, 2] = errors
+    outcome[which, 3] = gpu_s * share
+    outcome[which, 4] = energy_j
+    outcome[which, 5] = service["ready"]
+    outcome[which, 6] = service["starting"]
+    outcome[which, 7] = 1.0 if changed else 0.0
+    newest = service["newest"]
+    kept[which, newest, _POWER] = energy_j / interval_s
+    _tell(service, plant, sums, interval_s, arrivals, in_time, errors, kept, which, newest)
 
 
 _RATE = SIGNAL_INDEX["rate_rps"]
@@ -145,7 +146,7 @@ _READY = SIGNAL_INDEX["replicas_ready"]
 _PENDING = SIGNAL_INDEX["replicas_pending"]
 
 
-@compiled
+@inlined
 def _tell(
     service: np.void,
     plant: np.void,
@@ -154,56 +155,66 @@ def _tell(
     arrivals: float,
     in_time: float,
     errors: float,
-    row: Floats,
+    kept: Floats,
+    which: int,
+    newest: int,
 ) -> None:
     ready = service["ready"]
     stranded = service["stranded"]
     waiting_s = (ready - stranded) * service["backlog_s"] + stranded * service["stranded_s"]
     pending = waiting_s * plant["saturation_rps"]
-    row[_RATE] = arrivals / interval_s
-    row[_PENDING_REQUESTS] = pending
-    row[_GPU_BUSY] = sums[_BUSY_S] / sums[_READY_S] if sums[_READY_S] > 0.0 else np.nan
-    row[_MEMORY] = (ready + service["starting"]) * plant["memory_bytes"]
-    row[_CPU] = sums[_BUSY_S] / interval_s
-    row[_READY] = ready
-    row[_PENDING] = service["starting"]
+    kept[which, newest, _RATE] = arrivals / interval_s
+    kept[which, newest, _PENDING_REQUESTS] = pending
+    kept[which, newest, _GPU_BUSY] = (
+        sums[_BUSY_S] / sums[_READY_S] if sums[_READY_S] > 0.0 else np.nan
+    )
+    kept[which, newest, _MEMORY] = (ready + service["starting"]) * plant["memory_bytes"]
+    kept[which, newest, _CPU] = sums[_BUSY_S] / interval_s
+    kept[which, newest, _READY] = ready
+    kept[which, newest, _PENDING] = service["starting"]
     served = sums[_REQUESTS]
     if arrivals == 0.0 or served <= 0.0:
         for k in range(_ERROR, _PENDING_REQUESTS):
-            row[k] = np.nan
-        row[_INFLIGHT] = pending
+            kept[which, newest, k] = np.nan
+        kept[which, newest, _INFLIGHT] = pending
         if arrivals > 0.0:
-            row[_ERROR] = 1.0
-            row[_ATTAINMENT] = 0.0
+            kept[which, newest, _ERROR] = 1.0
+            kept[which, newest, _ATTAINMENT] = 0.0
         return
     per = 1.0 / served
-    row[_ERROR] = errors / arrivals
-    row[_ATTAINMENT] = in_time / arrivals
+    kept[which, newest, _ERROR] = errors / arrivals
+    kept[which, newest, _ATTAINMENT] = in_time / arrivals
+    alike = sums[_WORST] >= 0.999 * served
+    log_share = 0.0 if alike else np.log(max(sums[_WORST] * per, 1e-12))
     for k in range(3):
-        row[_LATENCY + k] = np.exp(max(sums[_P50 + k] * per, _worst(sums, k)))
-    row[_QUEUE_TIME] = sums[_QUEUE] * per
-    row[_COMPUTE_TIME] = sums[_COMPUTE] * per
-    row[_BATCH_MEAN] = sums[_BATCH] * per
-    row[_INFLIGHT] = pending + sums[_COMPUTE] / interval_s
+        log_s = sums[_P50 + k] * per
+        if not alike:
+            log_s = max(log_s, _worst(sums, log_share, k))
+        kept[which, newest, _LATENCY + k] = np.exp(log_s)
+    kept[which, newest, _QUEUE_TIME] = sums[_QUEUE] * per
+    kept[which, newest, _COMPUTE_TIME] = sums[_COMPUTE] * per
+    kept[which, newest, _BATCH_MEAN] = sums[_BATCH] * per
+    kept[which, newest, _INFLIGHT] = pending + sums[_COMPUTE] / interval_s
 
 
 @compiled
-def _worst(sums: Floats, k: int) -> float:
+def _worst(sums: Floats, log_share: float, k: int) -> float:
     """Return the log of a quantile of all requests if only the worst share reaches it.
 
     The quantile q of all is the quantile ``1 - (1 - q) / share`` of the worst share; between
     the known quantiles the log of latency is taken as linear in the log of the survival.
     """
-    share = sums[_WORST] / max(sums[_REQUESTS], 1e-12)
-    depth = _depth(k) + np.log(max(share, 1e-12))
+    depth = _depth(k) + log_share
     if depth <= 0.0:
         return -np.inf
     p50 = sums[_WORST_P50]
     p95 = sums[_WORST_P50 + 1]
     p99 = sums[_WORST_P50 + 2]
     if depth < _depth(1):
-        return p50 + (p95 - p50) * (depth - _depth(0)) / (_depth(1) - _depth(0))
-    return p95 + (p99 - p95) * (depth - _depth(1)) / (_depth(2) - _depth(1))
+        log_s: float = p50 + (p95 - p50) * (depth - _depth(0)) / (_depth(1) - _depth(0))
+    else:
+        log_s = p95 + (p99 - p95) * (depth - _depth(1)) / (_depth(2) - _depth(1))
+    return log_s
 
 
 @compiled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.compiled import compiled
+from gpupilot_envs.compiled import compiled, inlined
 from gpupilot_envs.fleet.table import BURST_STEP, BURSTS, LEVELS, LOAD_STEP, LOADS, SLACKS, Steady
 
 Floats = NDArray[np.float64]
@@ -13,19 +13,20 @@ Floats = NDArray[np.float64]
 STEADY = len(Steady)
 
 
-@compiled
+@inlined
 def burst_position(cv_squared: float) -> float:
     """Return where a replica's gap variation lies on the burstiness axis, in nodes."""
-    return min((np.sqrt(cv_squared) - 1.0) / BURST_STEP, BURSTS - 1.001)
+    nodes: float = min((np.sqrt(cv_squared) - 1.0) * (1.0 / BURST_STEP), BURSTS - 1.001)
+    return nodes
 
 
-@compiled
+@inlined
 def load_position(load: float) -> float:
     """Return where a replica's load lies on the load axis, in nodes."""
-    return min(load / LOAD_STEP, LOADS - 1.001)
+    return min(load * (1.0 / LOAD_STEP), LOADS - 1.001)
 
 
-@compiled
+@inlined
 def read_steady(steady: Floats, profile: int, burst: float, load: float, out: Floats) -> None:
     """Write every column of the steady state at a position (in nodes) into ``out``."""
     b = int(burst)
@@ -54,14 +55,19 @@ def read_slack(
     k = min(int(x), SLACKS - 2)
     high_x = x - k
     # the nearest node of the other axes: this corrects a transient, not the steady state
-    row = slack[profile, int(burst + 0.5), int(load + 0.5)]
-    return (1.0 - high_x) * row[k] + high_x * row[k + 1]
+    b = int(burst + 0.5)
+    j = int(load + 0.5)
+    lost: float = slack[profile, b, j, k] + high_x * (
+        slack[profile, b, j, k + 1] - slack[profile, b, j, k]
+    )
+    return lost
 
 
 @compiled
 def level_position(backlog_s: float, level_max_s: float) -> float:
     """Return where a backlog lies on the level axis, in nodes."""
-    return min(np.sqrt(max(backlog_s, 0.0) / level_max_s) * (LEVELS - 1), LEVELS - 1.001)
+    nodes: float = min(np.sqrt(max(backlog_s, 0.0) / level_max_s) * (LEVELS - 1), LEVELS - 1.001)
+    return nodes
 
 
 @compiled
@@ -72,5 +78,6 @@ def read_level(levels: Floats, profile: int, burst: float, position: float, colu
     # between nodes the backlog is quadratic in the position
     low = float(k * k)
     high_k = (position * position - low) / ((k + 1.0) * (k + 1.0) - low)
-    row = levels[profile, b]
-    return (1.0 - high_k) * row[k, column] + high_k * row[k + 1, column]
+    here = levels[profile, b, k, column]
+    value: float = here + high_k * (levels[profile, b, k + 1, column] - here)
+    return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.compiled import compiled
+from gpupilot_envs.compiled import compiled, inlined
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_A = np.uint64(0xBF58476D1CE4E5B9)
@@ -19,7 +19,7 @@ _FEW = 24.0
 """Mean number of clusters below which counts are drawn exactly, not from the normal limit."""
 
 
-@compiled
+@inlined
 def uniform(random: NDArray[np.uint64], service: int) -> float:
     """Return the service's next uniform number in [0, 1): SplitMix64 (Steele et al., 2014)."""
     random[service] += _GOLDEN
@@ -27,17 +27,19 @@ def uniform(random: NDArray[np.uint64], service: int) -> float:
     z = (z ^ (z >> _S30)) * _MIX_A
     z = (z ^ (z >> _S27)) * _MIX_B
     z = z ^ (z >> _S31)
-    return float(z >> _S11) * (1.0 / 9007199254740992.0)
+    share: float = (z >> _S11) * (1.0 / 9007199254740992.0)
+    return share
 
 
-@compiled
+@inlined
 def normal(random: NDArray[np.uint64], service: int) -> float:
     """Return the service's next standard normal number (Box and Muller, 1958)."""
     radius = np.sqrt(-2.0 * np.log(1.0 - uniform(random, service)))
-    return radius * np.cos(2.0 * np.pi * uniform(random, service))
+    drawn: float = radius * np.cos(2.0 * np.pi * uniform(random, service))
+    return drawn
 
 
-@compiled
+@inlined
 def count(random: NDArray[np.uint64], service: int, mean: float, dispersion: float) -> float:
     """Return a whole number of arrivals with a mean and an index of dispersion.
 
@@ -55,7 +57,8 @@ def count(random: NDArray[np.uint64], service: int, mean: float, dispersion: flo
         drawn = clusters + np.sqrt(clusters) * normal(random, service)
     else:
         drawn = _poisson(random, service, clusters)
-    return np.floor(max(drawn, 0.0) * dispersion + uniform(random, service))
+    arrivals: float = np.floor(max(drawn, 0.0) * dispersion + uniform(random, service))
+    return arrivals
 
 
 @compiled
@@ -73,4 +76,5 @@ def _poisson(random: NDArray[np.uint64], service: int, mean: float) -> float:
 def positive(random: NDArray[np.uint64], service: int, mean: float, cv: float) -> float:
     """Return a log-normal number with a mean and a coefficient of variation."""
     spread = np.sqrt(np.log(1.0 + cv * cv))
-    return mean * np.exp(spread * normal(random, service) - 0.5 * spread * spread)
+    drawn: float = mean * np.exp(spread * normal(random, service) - 0.5 * spread * spread)
+    return drawn

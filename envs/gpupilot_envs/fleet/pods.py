@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.compiled import compiled
+from gpupilot_envs.compiled import compiled, inlined
 from gpupilot_envs.fleet.noise import positive, uniform
 
 Floats = NDArray[np.float64]
@@ -14,7 +14,7 @@ STRANDED = 0.25
 """Backlog, as a share of the target, beyond which new pods are told apart from old ones."""
 
 
-@compiled
+@inlined
 def ask(
     service: np.void,
     plant: np.void,
@@ -31,7 +31,7 @@ def ask(
     Args:
         service: The service's memory.
         plant: Its constants.
-        ready_at_s: When each of its starting pods will be ready, shape ``(replicas_max,)``.
+        ready_at_s: When each starting pod will be ready, shape ``(n, replicas_max)``.
         random: State of every service's generator.
         which: Place of the service in the fleet.
         replicas: Pods wanted, 0 to ``replicas_max``.
@@ -39,7 +39,8 @@ def ask(
     change = replicas - service["ready"] - service["starting"]
     if change >= 0:
         start(service, plant, ready_at_s, random, which, change, plant["scheduling_s"])
-        return -change * plant["scheduling_s"]
+        unbound_s: float = change * plant["scheduling_s"]
+        return -unbound_s
     cancelled = min(-change, service["starting"])
     service["starting"] -= cancelled
     return _drain(service, plant, -change - cancelled)
@@ -58,7 +59,7 @@ def start(
     """Let ``pods`` pods start after ``delay_s``, each with a cold start of its own."""
     for _ in range(pods):
         cold_s = positive(random, which, service["cold_start_mean_s"], plant["cold_start_cv"])
-        ready_at_s[service["starting"]] = service["elapsed_s"] + delay_s + cold_s
+        ready_at_s[which, service["starting"]] = service["elapsed_s"] + delay_s + cold_s
         service["starting"] += 1
 
 
@@ -73,19 +74,20 @@ def _drain(service: np.void, plant: np.void, pods: int) -> float:
     old_s = min(service["stranded_s"] + plant["idle_latency_s"], plant["drain_s"])
     if old > 0 and service["ready"] == service["stranded"]:
         _merge(service)
-    return fresh * fresh_s + old * old_s
+    held_s: float = fresh * fresh_s + old * old_s
+    return held_s
 
 
 @compiled
-def join(service: np.void, plant: np.void, ready_at_s: Floats, until_s: float) -> None:
+def join(service: np.void, plant: np.void, ready_at_s: Floats, which: int, until_s: float) -> None:
     """Make every pod ready whose start ends by ``until_s``."""
     joined = 0
     left = 0
     for k in range(service["starting"]):
-        if ready_at_s[k] <= until_s:
+        if ready_at_s[which, k] <= until_s:
             joined += 1
         else:
-            ready_at_s[left] = ready_at_s[k]
+            ready_at_s[which, left] = ready_at_s[which, k]
             left += 1
     service["starting"] = left
     if joined == 0:
@@ -100,7 +102,7 @@ def join(service: np.void, plant: np.void, ready_at_s: Floats, until_s: float) -
     service["ready"] += joined
 
 
-@compiled
+@inlined
 def settle(service: np.void, plant: np.void) -> None:
     """Forget which pods are old once their backlog is like the others'."""
     ahead_s = service["stranded_s"] - service["backlog_s"]
@@ -117,7 +119,7 @@ def _merge(service: np.void) -> None:
     service["stranded_s"] = 0.0
 
 
-@compiled
+@inlined
 def crash(
     service: np.void,
     plant: np.void,
@@ -127,7 +129,7 @@ def crash(
     pods: int,
 ) -> int:
     """Crash up to ``pods`` ready pods; they keep their GPU and start again. Return how many."""
-    struck = min(pods, service["ready"])
+    struck: int = min(pods, service["ready"])
     old = max(struck - (service["ready"] - service["stranded"]), 0)
     service["ready"] -= struck
     service["stranded"] -= old
@@ -135,7 +137,7 @@ def crash(
     return struck
 
 
-@compiled
+@inlined
 def crashes(service: np.void, random: NDArray[np.uint64], which: int, span_s: float) -> int:
     """Return how many pods crash by chance within ``span_s``: none or one."""
     if service["crashes_per_s"] <= 0.0:
@@ -156,4 +158,4 @@ def crash_all(
     """Crash up to ``pods`` ready pods of each service of ``indices``."""
     for i in indices:
         service = services[i]
-        crash(service, plants[service["profile"]], ready_at_s[i], random, i, pods)
+        crash(service, plants[service["profile"]], ready_at_s, random, i, pods)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.compiled import compiled
+from gpupilot_envs.compiled import inlined
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.workload.trace import RateTrace
 
@@ -64,12 +64,23 @@ def _integral(rps: Floats, bin_s: float) -> Floats:
     return np.concatenate([[0.0], np.cumsum(rps) * bin_s])
 
 
-@compiled
-def integral_until(edges: Floats, first: int, bins: int, bin_s: float, at_s: float) -> float:
-    """Return the integral of a trace from its start to ``at_s``; it repeats after its end."""
-    turns = np.floor(at_s / (bins * bin_s))
-    position = at_s / bin_s - turns * bins
-    edge = min(int(position), bins - 1)
+@inlined
+def integral_at(edges: Floats, first: int, bins: int, position: float) -> float:
+    """Return the integral of a trace from its start to a position in bins; it repeats."""
+    whole = 0.0
+    while position >= bins:
+        position -= bins
+        whole += edges[first + bins]
+    edge = int(position)
     below = edges[first + edge]
     inside = (position - edge) * (edges[first + edge + 1] - below)
-    return turns * edges[first + bins] + below + inside
+    total: float = whole + below + inside
+    return total
+
+
+@inlined
+def bin_position(at_s: float, bin_s: float, bins: int) -> float:
+    """Return a time as a position within a repeating trace, in bins from 0 to ``bins``."""
+    turns = np.floor(at_s / (bins * bin_s))
+    position: float = min(max(at_s / bin_s - turns * bins, 0.0), bins * (1.0 - 1e-15))
+    return position

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.compiled import compiled
+from gpupilot_envs.compiled import compiled, inlined
 from gpupilot_envs.fleet.noise import uniform
 from gpupilot_envs.fleet.state import Silence
 from gpupilot_envs.signals import SIGNAL_FIELDS, SIGNAL_INDEX
@@ -29,7 +29,7 @@ _PENDING = SIGNAL_INDEX["replicas_pending"]
 _MISSING = int(Silence.MISSING)
 
 
-@compiled
+@inlined
 def silence_by_chance(
     service: np.void, random: NDArray[np.uint64], which: int, span_s: float
 ) -> None:
@@ -42,50 +42,53 @@ def silence_by_chance(
         service["silence"] = 0 if uniform(random, which) < 0.5 else 1
 
 
-@compiled
-def show(service: np.void, kept: Floats, interval_s: float, row: Floats) -> None:
-    """Write what the source answers now into ``row``.
+@inlined
+def show(service: np.void, kept: Floats, which: int, interval_s: float, rows: Floats) -> None:
+    """Write what the source answers now into row ``which`` of ``rows``.
 
     The pods come from the cluster, not from the metrics source: they are never late.
 
     Args:
-        service: The service's memory; its newest row is number ``steps``.
-        kept: Its last rows as they were, a ring, shape ``(KEPT, COLUMNS)``.
+        service: The service's memory; it knows which of its rows is the newest.
+        kept: The last rows as they were, a ring per service, shape ``(n, KEPT, COLUMNS)``.
+        which: Place of the service in the fleet.
         interval_s: Length of a step, which is also the window of a row.
-        row: Receives the answer, shape ``(COLUMNS,)``; holds the previous answer.
+        rows: Receives the answer, shape ``(n, COLUMNS)``; holds the previous one.
     """
-    newest = kept[service["steps"] % KEPT]
+    newest = service["newest"]
     silent = service["silent_until_s"] > service["elapsed_s"]
     if silent:
-        _stay_silent(service, row, interval_s)
+        _stay_silent(service, which, interval_s, rows)
     else:
-        _show_late(service, kept, interval_s, row)
-    row[_AT] = service["elapsed_s"]
-    row[_WINDOW] = interval_s
-    row[_READY] = newest[_READY]
-    row[_PENDING] = newest[_PENDING]
+        _show_late(service, kept, which, interval_s, rows)
+    rows[which, _AT] = service["elapsed_s"]
+    rows[which, _WINDOW] = interval_s
+    rows[which, _READY] = kept[which, newest, _READY]
+    rows[which, _PENDING] = kept[which, newest, _PENDING]
 
 
 @compiled
-def _stay_silent(service: np.void, row: Floats, interval_s: float) -> None:
-    row[_AGE] += interval_s
+def _stay_silent(service: np.void, which: int, interval_s: float, rows: Floats) -> None:
+    rows[which, _AGE] += interval_s
     if service["silence"] == _MISSING:
         for k in range(_FIRST_METRIC, _READY):
-            row[k] = np.nan
+            rows[which, k] = np.nan
 
 
-@compiled
-def _show_late(service: np.void, kept: Floats, interval_s: float, row: Floats) -> None:
+@inlined
+def _show_late(service: np.void, kept: Floats, which: int, interval_s: float, rows: Floats) -> None:
     """Blend the two intervals that a window ``lag_s`` ago covers; NaN where one is missing."""
+    rows[which, _AGE] = service["lag_s"]
     late = service["lag_s"] / interval_s
     whole = min(int(late), KEPT - 2)
     part = min(late - whole, 1.0)
-    near = kept[(service["steps"] - whole) % KEPT]
-    row[_AGE] = service["lag_s"]
+    near = service["newest"] - whole
+    near += KEPT if near < 0 else 0
     if part == 0.0:
         for k in range(_FIRST_METRIC, _READY):
-            row[k] = near[k]
+            rows[which, k] = kept[which, near, k]
         return
-    far = kept[(service["steps"] - whole - 1) % KEPT]
+    far = near - 1
+    far += KEPT if far < 0 else 0
     for k in range(_FIRST_METRIC, _READY):
-        row[k] = (1.0 - part) * near[k] + part * far[k]
+        rows[which, k] = (1.0 - part) * kept[which, near, k] + part * kept[which, far, k]

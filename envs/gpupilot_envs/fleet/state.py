@@ -25,7 +25,7 @@ SERVICE = np.dtype(
         ("stranded_s", np.float64),
         ("silent_until_s", np.float64),
         ("silence", np.int64),
-        ("steps", np.int64),
+        ("newest", np.int64),
     ]
 )
 """One service.
