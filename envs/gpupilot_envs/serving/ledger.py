@@ -24,7 +24,7 @@ LATENCY_EDGES_S: NDArray[np.float64] = np.array(
     ]
     + [2.0**OCTAVE_END]
 )
-"""Edges in seconds; count ``k`` covers ``[edge k, edge k + 1)``, the outer two also what lies beyond."""
+"""Seconds; count ``k`` covers ``[edge k, edge k + 1)``, the outer two also what lies beyond."""
 
 LATENCY_BUCKETS = len(LATENCY_EDGES_S) - 1
 

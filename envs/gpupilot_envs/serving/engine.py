@@ -1,0 +1,238 @@
+"""The kernel's state and the few things done to it from outside: slots, settings, time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpupilot_envs.allocation import Allocation
+from gpupilot_envs.profile import ServiceProfile
+from gpupilot_envs.serving import samples as rows
+from gpupilot_envs.serving.chance import ServiceDistribution, noise_table
+from gpupilot_envs.serving.cluster import BALANCINGS, WHOLE_MILLI, Cluster
+from gpupilot_envs.serving.kernel import Endpoints, kick, kill, run_until
+from gpupilot_envs.serving.ledger import LATENCY_BUCKETS, LATENCY_EDGES_S
+from gpupilot_envs.serving.scrape import Scrape
+from gpupilot_envs.serving.speed import contention, curve_s
+from gpupilot_envs.serving.state import (
+    INSTANCES_MAX,
+    PREFERRED_MAX,
+    TOTALS,
+    Service,
+    Tally,
+    blank_pods,
+    rehoused,
+)
+
+RING_CAPACITY = 8192
+"""Requests a pod's ring holds at first; twice a block, and doubled whenever one is full."""
+
+SLOTS = 8
+"""Pods there is room for at first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """Where and as whom a pod runs.
+
+    Attributes:
+        opened_s: When it starts to answer.
+        series: Number of the pod, from 1, never used again.
+        domain: Whose executions contend with its own: a GPU, or ``None`` for its own only.
+        share_milli: Share of a GPU it holds.
+        slowdown: Execution time relative to the profile's curve.
+        noise_key: Key of its execution noise.
+    """
+
+    opened_s: float
+    series: int
+    domain: int | None
+    share_milli: int
+    slowdown: float
+    noise_key: int
+
+
+def service_constants(
+    profile: ServiceProfile,
+    scrape: Scrape,
+    target_s: float,
+    balance_key: int,
+    distribution: ServiceDistribution,
+) -> Service:
+    """Return what the kernels read of the profile; times in seconds."""
+    bounds_s = scrape.bounds_s(target_s)
+    lower_s = np.concatenate([[0.0], LATENCY_EDGES_S[1:-1]])
+    return Service(
+        curve_s=curve_s(profile, profile.batching.max_batch),
+        noise=noise_table(profile.noise_cv, distribution),
+        contention=contention(profile),
+        bounds_s=np.append(bounds_s, np.inf),
+        bound_of_bucket=np.searchsorted(bounds_s, lower_s).astype(np.int64),
+        overhead_s=profile.overhead_ms / 1000.0,
+        timeout_s=profile.timeout_ms / 1000.0 if profile.timeout_ms else np.inf,
+        max_queue=profile.max_queue,
+        balance_key=balance_key,
+    )
+
+
+class Engine:
+    """Owns the arrays; everything between two control events happens in one compiled call."""
+
+    def __init__(
+        self,
+        profile: ServiceProfile,
+        *,
+        service: Service,
+        cluster: Cluster,
+        scrape: Scrape,
+    ) -> None:
+        """Start with no pods at time 0."""
+        self._profile = profile
+        self.service = service
+        self.pods = blank_pods(SLOTS)
+        self._ring = np.empty((SLOTS, RING_CAPACITY), dtype=np.float64)
+        self.tally = Tally(
+            totals=np.zeros(len(TOTALS), dtype=np.int64),
+            latency=np.zeros(LATENCY_BUCKETS, dtype=np.int64),
+            gateway=np.zeros(len(service.bounds_s), dtype=np.int64),
+            running=np.zeros(cluster.gpus + SLOTS, dtype=np.int64),
+        )
+        self.samples = rows.blank_samples(
+            interval_s=scrape.interval_s,
+            slots=SLOTS,
+            buckets=len(service.bounds_s),
+            idle_w=profile.gpu.power_w.idle,
+            busy_w=profile.gpu.power_w.busy,
+        )
+        self._gpus = cluster.gpus
+        self._balancing = BALANCINGS.index(cluster.balancing)
+        self._free = list(range(SLOTS))
+        self._active: set[int] = set()
+        self._endpoints = self._grouped(())
+
+    def run(self, arrivals_s: NDArray[np.float64], begin: int, until_s: float) -> int:
+        """Let time pass to ``until_s``; return the first arrival not served."""
+        while True:
+            begin = run_until(
+                self.pods,
+                self._ring,
+                self._endpoints,
+                arrivals_s,
+                begin,
+                until_s,
+                self.service,
+                self.tally,
+                self.samples,
+            )
+            if begin >= len(arrivals_s) or arrivals_s[begin] >= until_s:
+                return begin
+            self._ring = rehoused(self._ring, self.pods)
+
+    def open_slot(self, seat: Seat, allocation: Allocation) -> int:
+        """Seat a pod that starts to answer; returns its slot."""
+        if not self._free:
+            self._widen()
+        slot = min(self._free)
+        self._free.remove(slot)
+        self._active.add(slot)
+        pods = self.pods
+        pods["series"][slot] = seat.series
+        pods["domain"][slot] = self._gpus + slot if seat.domain is None else seat.domain
+        pods["share_ratio"][slot] = seat.share_milli / WHOLE_MILLI
+        pods["slowdown"][slot] = seat.slowdown
+        pods["noise_key"][slot] = seat.noise_key
+        pods["noise_drawn"][slot] = 0
+        pods["lanes"][slot] = 0
+        self.reset_counters(slot)
+        self.configure(slot, allocation, now_s=seat.opened_s)
+        return slot
+
+    def close_slot(self, slot: int) -> None:
+        """Free the slot of a pod that holds nothing any more."""
+        self.pods["series"][slot] = 0
+        self._active.discard(slot)
+        self._free.append(slot)
+
+    def reset_counters(self, slot: int) -> None:
+        """Let the pod's cumulative metrics start from zero, as after a container start."""
+        names = ("queue_s", "compute_s", "executed_requests", "executions", "busy_s")
+        self.pods["counted"][slot] = [self.pods[name][slot] for name in names]
+
+    def configure(self, slot: int, allocation: Allocation, *, now_s: float) -> None:
+        """Put instances and batching of the allocation into effect in one pod."""
+        batching = self._profile.batching
+        batch_max = allocation.batch_max if batching.enabled else 1
+        delay_s = allocation.queue_delay_us / 1e6 if batching.enabled else 0.0
+        preferred = [b for b in batching.preferred if b <= batch_max][:PREFERRED_MAX]
+        preferred = preferred if batching.enabled and preferred else [batch_max]
+        if batch_max >= len(self.service.curve_s):
+            self.service = self.service._replace(curve_s=curve_s(self._profile, batch_max))
+        pods = self.pods
+        pods["batch_max"][slot] = batch_max
+        pods["delay_s"][slot] = delay_s
+        pods["greedy"][slot] = delay_s == 0.0 and preferred == [batch_max]
+        pods["preferred_count"][slot] = len(preferred)
+        pods["preferred"][slot, : len(preferred)] = preferred
+        pods["instances"][slot] = min(allocation.instances_per_replica, INSTANCES_MAX)
+        pods["lanes"][slot] = max(pods["lanes"][slot], pods["instances"][slot])
+        kick(pods, self._ring, slot, now_s, self.service, self.tally)
+
+    def set_slowdown(self, slot: int, slowdown: float) -> None:
+        """Change the speed of executions that start from now on."""
+        self.pods["slowdown"][slot] = slowdown
+
+    def set_endpoints(self, ready: tuple[int, ...], pending: int) -> None:
+        """Say which slots take requests, oldest first, and how many pods do not yet."""
+        self._endpoints = self._grouped(ready)
+        self.samples.meter[rows.READY_PODS] = len(ready)
+        self.samples.meter[rows.UNREADY_PODS] = pending
+
+    def set_held(self, held_milli: int, now_s: float) -> None:
+        """Say what share of GPUs all pods hold together from now on."""
+        meter = self.samples.meter
+        meter[rows.GPU_S] = rows.gpu_seconds(meter, now_s)
+        meter[rows.SINCE_S] = now_s
+        meter[rows.HELD] = held_milli / WHOLE_MILLI
+
+    def set_scrape_mode(self, mode: int) -> None:
+        """Say what scrapes yield from now on."""
+        self.samples.clock[rows.MODE] = mode
+
+    def kill(self, slot: int, now_s: float) -> int:
+        """Lose what a pod holds; return how many requests."""
+        return kill(self.pods, slot, now_s, self.tally)
+
+    def holds(self, slot: int) -> int:
+        """Return how many requests a pod holds."""
+        pod = self.pods[slot]
+        return int(pod["admitted"] - pod["head"] + pod["executing_requests"])
+
+    def gpu_seconds(self, now_s: float) -> float:
+        """Return the GPU seconds held so far."""
+        return rows.gpu_seconds(self.samples.meter, now_s)
+
+    def energy_j(self, now_s: float) -> float:
+        """Return the joules drawn so far."""
+        return rows.energy_j(self.pods, self.samples.meter, now_s)
+
+    def _grouped(self, ready: tuple[int, ...]) -> Endpoints:
+        active = sorted(self._active, key=lambda slot: (int(self.pods["domain"][slot]), slot))
+        domains = self.pods["domain"][active]
+        ends = np.flatnonzero(np.append(np.diff(domains) != 0, len(active) > 0)) + 1
+        return Endpoints(
+            ready=np.array(ready, dtype=np.int64),
+            active=np.array(active, dtype=np.int64),
+            group_end=ends.astype(np.int64),
+            balancing=self._balancing,
+        )
+
+    def _widen(self) -> None:
+        slots = len(self.pods)
+        self.pods = np.concatenate([self.pods, blank_pods(slots)])
+        self._ring = np.concatenate([self._ring, np.empty_like(self._ring)])
+        self.samples = rows.widened(self.samples, 2 * slots)
+        running = np.concatenate([self.tally.running, np.zeros(slots, dtype=np.int64)])
+        self.tally = self.tally._replace(running=running)
+        self._free.extend(range(slots, 2 * slots))

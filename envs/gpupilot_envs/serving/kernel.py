@@ -1,0 +1,326 @@
+"""The compiled loop: arrivals are balanced over ready pods, GPUs advance, scrapes are taken.
+
+Between two scrapes or control events the GPUs are independent of each other, so each is
+advanced on its own through a whole block of arrivals. Only ``least_loaded`` couples them
+at every arrival.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpupilot_envs.compiled import compiled
+from gpupilot_envs.serving.batcher import take_payload
+from gpupilot_envs.serving.chance import below
+from gpupilot_envs.serving.replica import (
+    admit,
+    advance_alone,
+    advance_tenants,
+    find_next_finish,
+    next_event_s,
+    run_batcher,
+    start,
+    start_greedily,
+)
+from gpupilot_envs.serving.samples import Samples, take_sample
+from gpupilot_envs.serving.state import (
+    FAILED,
+    FRESH,
+    REQUESTS,
+    ROUNDS,
+    STALE,
+    Service,
+    Tally,
+)
+
+RANDOM, ROUND_ROBIN, LEAST_LOADED = range(3)
+
+BLOCK = 4096
+"""Arrivals handed out before the pods are advanced: small enough to stay in the cache."""
+
+
+class Endpoints(NamedTuple):
+    """Who gets requests and who shares a GPU, fixed between two control events.
+
+    Attributes:
+        ready: Slots of the pods that take requests, oldest first.
+        active: Slots of all pods that may hold requests, grouped by GPU.
+        group_end: End of each GPU's group in ``active``.
+        balancing: ``RANDOM``, ``ROUND_ROBIN`` or ``LEAST_LOADED``.
+    """
+
+    ready: NDArray[np.int64]
+    active: NDArray[np.int64]
+    group_end: NDArray[np.int64]
+    balancing: int
+
+
+@compiled
+def advance_gpus(
+    pods: NDArray[np.void],
+    ring: NDArray[np.float64],
+    endpoints: Endpoints,
+    until_s: float,
+    service: Service,
+    tally: Tally,
+) -> None:
+    """Advance every GPU through all events up to ``until_s``."""
+    begin = 0
+    for end in endpoints.group_end:
+        if end - begin == 1:
+            slot = endpoints.active[begin]
+            advance_alone(pods[slot], ring[slot], until_s, service, tally)
+        else:
+            tenants = endpoints.active[begin:end]
+            advance_tenants(pods, ring, tenants, until_s, service, tally)
+        begin = end
+    close_inboxes(pods, endpoints.active)
+
+
+@compiled
+def close_inboxes(pods: NDArray[np.void], active: NDArray[np.int64]) -> None:
+    """Forget the gap that rejected requests left, where every assigned request has arrived."""
+    for slot in active:
+        pod = pods[slot]
+        if pod.inbox == pod.tail:
+            pod.inbox = pod.admitted
+            pod.tail = pod.admitted
+
+
+@compiled
+def has_room(pods: NDArray[np.void], slot: int, capacity: int) -> bool:
+    """Return whether the pod's ring takes one more request, after forgetting answered ones."""
+    pod = pods[slot]
+    if pod.tail - pod.base < capacity:
+        return True
+    base = pod.head
+    for k in range(pod.lanes):
+        if pod.finish_s[k] != np.inf:
+            base = min(base, pod.first[k])
+    pod.base = base
+    return bool(pod.tail - pod.base < capacity)
+
+
+@compiled
+def assign_block(
+    pods: NDArray[np.void],
+    ring: NDArray[np.float64],
+    endpoints: Endpoints,
+    arrivals_s: NDArray[np.float64],
+    begin: int,
+    until_s: float,
+    service: Service,
+    tally: Tally,
+) -> int:
+    """Hand out arrivals before ``until_s`` by chance or in turn, at most a block of them.
+
+    Returns:
+        The first arrival not handed out: the block is full, or a ring is.
+    """
+    ready = endpoints.ready
+    capacity = ring.shape[1]
+    mask = capacity - 1
+    count = len(ready)
+    number = tally.totals[REQUESTS]
+    key = service.balance_key
+    stop = min(len(arrivals_s), begin + BLOCK)
+    index = begin
+    while index < stop and arrivals_s[index] < until_s:
+        if endpoints.balancing == RANDOM:
+            slot = ready[below(key, number, count)]
+        else:
+            slot = ready[tally.totals[ROUNDS] % count]
+        if not has_room(pods, slot, capacity):
+            break
+        tail = pods[slot].tail
+        ring[slot, tail & mask] = arrivals_s[index]
+        pods[slot].tail = tail + 1
+        number += 1
+        index += 1
+        tally.totals[ROUNDS] += 1
+    tally.totals[REQUESTS] = number
+    return index
+
+
+@compiled
+def least_loaded(pods: NDArray[np.void], ready: NDArray[np.int64], key: int, number: int) -> int:
+    """Return the ready pod with the fewest requests queued or executing, ties by chance."""
+    count = len(ready)
+    offset = below(key, number, count)
+    best = -1
+    fewest = np.int64(1) << np.int64(62)
+    for k in range(count):
+        slot = ready[(offset + k) % count]
+        load = pods[slot].admitted - pods[slot].head + pods[slot].executing_requests
+        if load < fewest:
+            best, fewest = slot, load
+    return int(best)
+
+
+@compiled
+def assign_least_loaded(
+    pods: NDArray[np.void],
+    ring: NDArray[np.float64],
+    endpoints: Endpoints,
+    arrivals_s: NDArray[np.float64],
+    begin: int,
+    until_s: float,
+    service: Service,
+    tally: Tally,
+) -> int:
+    """Hand out arrivals before ``until_s``, each to the pod that has least to do right then.
+
+    Returns:
+        The first arrival not handed out: all were, or a ring is full.
+    """
+    capacity = ring.shape[1]
+    index = begin
+    while index < len(arrivals_s) and arrivals_s[index] < until_s:
+        now_s = arrivals_s[index]
+        for slot in endpoints.active:
+            if next_event_s(pods[slot]) <= now_s:
+                advance_gpus(pods, ring, endpoints, now_s, service, tally)
+                break
+        slot = least_loaded(pods, endpoints.ready, service.balance_key, tally.totals[REQUESTS])
+        if not has_room(pods, slot, capacity):
+            break
+        pod = pods[slot]
+        ring[slot, pod.tail & (capacity - 1)] = now_s
+        pod.tail += 1
+        tally.totals[REQUESTS] += 1
+        index += 1
+        admit(pod, ring[slot], service, tally)
+        pod.inbox = pod.admitted
+        pod.tail = pod.admitted
+        find_next_finish(pod)
+    return index
+
+
+@compiled
+def fail_arrivals(arrivals_s: NDArray[np.float64], begin: int, until_s: float, tally: Tally) -> int:
+    """Fail the arrivals before ``until_s``: no pod is ready, the connection is refused."""
+    index = begin
+    while index < len(arrivals_s) and arrivals_s[index] < until_s:
+        index += 1
+    tally.totals[REQUESTS] += index - begin
+    tally.totals[FAILED] += index - begin
+    return index
+
+
+@compiled
+def serve(
+    pods: NDArray[np.void],
+    ring: NDArray[np.float64],
+    endpoints: Endpoints,
+    arrivals_s: NDArray[np.float64],
+    begin: int,
+    until_s: float,
+    service: Service,
+    tally: Tally,
+) -> int:
+    """Serve the arrivals before ``until_s`` and all events up to it.
+
+    Returns:
+        The first arrival not served; time has stopped there because a ring is full.
+    """
+    index = begin
+    while index < len(arrivals_s) and arrivals_s[index] < until_s:
+        previous = index
+        if len(endpoints.ready) == 0:
+            index = fail_arrivals(arrivals_s, index, until_s, tally)
+        elif endpoints.balancing == LEAST_LOADED:
+            index = assign_least_loaded(
+                pods, ring, endpoints, arrivals_s, index, until_s, service, tally
+            )
+        else:
+            index = assign_block(pods, ring, endpoints, arrivals_s, index, until_s, service, tally)
+        if index == previous:
+            return index
+        if index < len(arrivals_s) and arrivals_s[index] < until_s:
+            advance_gpus(pods, ring, endpoints, arrivals_s[index - 1], service, tally)
+    advance_gpus(pods, ring, endpoints, until_s, service, tally)
+    return index
+
+
+@compiled
+def run_until(
+    pods: NDArray[np.void],
+    ring: NDArray[np.float64],
+    endpoints: Endpoints,
+    arrivals_s: NDArray[np.float64],
+    begin: int,
+    until_s: float,
+    service: Service,
+    tally: Tally,
+    samples: Samples,
+) -> int:
+    """Serve up to ``until_s`` and take every scrape that falls due, that at ``until_s`` too.
+
+    Returns:
+        The first arrival not served; before ``until_s`` only because a ring is full.
+    """
+    index = begin
+    while True:
+        scrape_s = samples.clock[0] * samples.clock[1]
+        stop_s = min(scrape_s, until_s)
+        index = serve(pods, ring, endpoints, arrivals_s, index, stop_s, service, tally)
+        if index < len(arrivals_s) and arrivals_s[index] < stop_s:
+            return index
+        if scrape_s > until_s:
+            return index
+        take_sample(pods, endpoints.active, scrape_s, tally, samples)
+        samples.clock[0] += 1.0
+
+
+@compiled
+def kick(
+    pods: NDArray[np.void],
+    ring: NDArray[np.float64],
+    slot: int,
+    now_s: float,
+    service: Service,
+    tally: Tally,
+) -> None:
+    """Let a pod look at its queue again after its configuration changed."""
+    pod = pods[slot]
+    if pod.greedy:
+        pod.payloads = 0
+        pod.forming = STALE
+        pod.wake_at_s = np.inf
+        pod.queue = pod.head
+        start_greedily(pod, ring[slot], now_s, service, tally)
+    else:
+        while pod.payloads > 0 and pod.executing < pod.instances:
+            size = take_payload(pod, ring[slot], now_s)
+            start(pod, size, now_s, service, tally)
+        run_batcher(pod, ring[slot], now_s, service, tally)
+    find_next_finish(pod)
+
+
+@compiled
+def kill(pods: NDArray[np.void], slot: int, now_s: float, tally: Tally) -> int:
+    """Lose everything a pod has in its queue and in execution; return how many requests."""
+    pod = pods[slot]
+    lost = pod.admitted - pod.head + pod.executing_requests
+    tally.totals[FAILED] += lost
+    tally.running[pod.domain] -= pod.executing
+    if pod.executing > 0:
+        busy_s = now_s - pod.busy_since_s
+        pod.busy_s += busy_s
+        pod.busy_share_s += busy_s * pod.share_ratio
+    pod.executing = 0
+    pod.executing_requests = 0
+    pod.finish_s[:] = np.inf
+    pod.next_finish_s = np.inf
+    pod.wake_at_s = np.inf
+    pod.payloads = 0
+    pod.forming = FRESH
+    pod.next_preferred = 0
+    pod.head = pod.tail
+    pod.queue = pod.tail
+    pod.admitted = pod.tail
+    pod.inbox = pod.tail
+    return int(lost)

@@ -1,0 +1,149 @@
+"""The memory of the kernels: one record per pod, one ring of arrival times per pod.
+
+A pod's ring holds, oldest first and under absolute indices that only grow::
+
+    base ........ head ........ queue ........ admitted      inbox ........ tail
+    | executing   | payloads    | batcher's    |             | assigned,    |
+    |             | sealed ahead| queue        |             | not arrived  |
+
+The gap between ``admitted`` and ``inbox`` is what a full queue rejected.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+INSTANCES_MAX = 16
+"""Most model instances in one pod (the profile's limit)."""
+
+PREFERRED_MAX = 32
+"""Most preferred batch sizes kept; Triton states none, models use a handful."""
+
+PAYLOADS_MAX = 2 * INSTANCES_MAX
+"""Most payloads sealed ahead: twice the instances (``RateLimiter::PayloadSlotAvailable``)."""
+
+POD = np.dtype(
+    [
+        ("base", np.int64),
+        ("head", np.int64),
+        ("queue", np.int64),
+        ("admitted", np.int64),
+        ("inbox", np.int64),
+        ("tail", np.int64),
+        ("next_finish_s", np.float64),
+        ("wake_at_s", np.float64),
+        ("asleep_since_s", np.float64),
+        ("busy_since_s", np.float64),
+        ("executing", np.int64),
+        ("executing_requests", np.int64),
+        ("payloads", np.int64),
+        ("forming", np.int64),
+        ("next_preferred", np.int64),
+        ("instances", np.int64),
+        ("lanes", np.int64),
+        ("batch_max", np.int64),
+        ("delay_s", np.float64),
+        ("greedy", np.int64),
+        ("preferred_count", np.int64),
+        ("slowdown", np.float64),
+        ("domain", np.int64),
+        ("share_ratio", np.float64),
+        ("noise_key", np.int64),
+        ("noise_drawn", np.int64),
+        ("series", np.int64),
+        ("queue_s", np.float64),
+        ("compute_s", np.float64),
+        ("latency_s", np.float64),
+        ("busy_s", np.float64),
+        ("busy_share_s", np.float64),
+        ("executions", np.int64),
+        ("executed_requests", np.int64),
+        ("finish_s", np.float64, (INSTANCES_MAX,)),
+        ("start_s", np.float64, (INSTANCES_MAX,)),
+        ("first", np.int64, (INSTANCES_MAX,)),
+        ("size", np.int64, (INSTANCES_MAX,)),
+        ("payload", np.int64, (PAYLOADS_MAX,)),
+        ("preferred", np.int64, (PREFERRED_MAX,)),
+        ("counted", np.float64, (5,)),
+    ]
+)
+"""One pod as the kernels see it.
+
+``lanes`` is the most instances the pod ever had, since one that is taken away still
+finishes its batch; ``forming`` says what became of the payload being formed; ``wake_at_s``
+is when the batcher thread looks next without being told; ``counted`` is what the cumulative
+counters stood at when the container started, so that a restart resets the series.
+"""
+
+STALE, FRESH, SCHEDULED = range(3)
+"""The payload being formed: gone or saturated, empty, or waiting for an instance."""
+
+TOTALS = ("requests", "answered", "rejected", "timed_out", "failed", "rounds")
+"""Meaning of the service-wide totals, in order; ``rounds`` is the round-robin position."""
+
+REQUESTS, ANSWERED, REJECTED, TIMED_OUT, FAILED, ROUNDS = range(len(TOTALS))
+
+
+class Service(NamedTuple):
+    """What does not change during a run, as the kernels read it.
+
+    Attributes:
+        curve_s: Mean seconds of one execution by batch size, index 0 unused.
+        noise: Factors of unit mean for an execution, a power of two of them.
+        contention: Slowdown by executions running in the domain, indices 0 and 1 are alone.
+        bounds_s: Upper bounds of the gateway's histogram buckets, ascending, the last infinite.
+        bound_of_bucket: First gateway bucket that a fine bucket of the ledger may fall into.
+        overhead_s: Time per request outside queue and execution.
+        timeout_s: Longest time in the queue, infinite for never.
+        max_queue: Most requests in a pod's queue, 0 for unbounded.
+        balance_key: Key of the random balancing.
+    """
+
+    curve_s: NDArray[np.float64]
+    noise: NDArray[np.float64]
+    contention: NDArray[np.float64]
+    bounds_s: NDArray[np.float64]
+    bound_of_bucket: NDArray[np.int64]
+    overhead_s: float
+    timeout_s: float
+    max_queue: int
+    balance_key: int
+
+
+class Tally(NamedTuple):
+    """Service-wide counts.
+
+    Attributes:
+        totals: By ``TOTALS``.
+        latency: Answered requests over the ledger's fine buckets.
+        gateway: Answered requests over the gateway's buckets, the last is +Inf.
+        running: Executions running, by contention domain: a GPU, or a pod's own MIG slice.
+    """
+
+    totals: NDArray[np.int64]
+    latency: NDArray[np.int64]
+    gateway: NDArray[np.int64]
+    running: NDArray[np.int64]
+
+
+def blank_pods(count: int) -> NDArray[np.void]:
+    """Return ``count`` pod records that hold nothing and will never wake."""
+    pods = np.zeros(count, dtype=POD)
+    pods["next_finish_s"] = np.inf
+    pods["wake_at_s"] = np.inf
+    pods["finish_s"] = np.inf
+    pods["slowdown"] = 1.0
+    return pods
+
+
+def rehoused(ring: NDArray[np.float64], pods: NDArray[np.void]) -> NDArray[np.float64]:
+    """Return the ring at twice the capacity, each request at its index under the new mask."""
+    slots, capacity = ring.shape
+    wider = np.empty((slots, 2 * capacity), dtype=np.float64)
+    for slot in range(slots):
+        index = np.arange(pods["base"][slot], pods["tail"][slot])
+        wider[slot, index & (2 * capacity - 1)] = ring[slot, index & (capacity - 1)]
+    return wider
