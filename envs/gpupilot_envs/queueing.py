@@ -106,7 +106,9 @@ def forecast_errors(
     for i in range(1, count):
         row = (start + i) % size
         at_s = rows[row, AT]
-        while made + 1 < i and rows[(start + made + 1) % size, AT] <= at_s - horizon_s:
+        while made + 1 < i and (
+            np.isnan(level[made]) or rows[(start + made + 1) % size, AT] <= at_s - horizon_s
+        ):
             made += 1
         rate = rows[row, RATE]
         if np.isnan(rate) or np.isnan(level[made]):
@@ -115,6 +117,24 @@ def forecast_errors(
         errors[found] = rate - max(0.0, level[made] + trend[made] * ahead_s)
         found += 1
     return found
+
+
+@compiled
+def largest(values: NDArray[np.float64], count: int, place: int) -> float:
+    """Return the value at ``place`` from the top, 1 for the largest, of the first ``count``.
+
+    A quantile near the top is a few insertions; sorting would cost more than the rest of a need.
+    """
+    top = np.full(place, -np.inf)
+    for i in range(count):
+        value, at = values[i], place - 1
+        if value <= top[at]:
+            continue
+        while at > 0 and top[at - 1] < value:
+            top[at] = top[at - 1]
+            at -= 1
+        top[at] = value
+    return float(top[place - 1])
 
 
 @compiled
@@ -131,10 +151,8 @@ def margin_rps(errors: NDArray[np.float64], count: int, z: float, conformal: boo
     if not conformal or count == 0:
         return gaussian
     rank = int(np.ceil((count + 1) * 0.5 * (1.0 + erf(z / sqrt(2.0)))))
-    ranked = np.sort(errors[:count])
-    if rank > count:
-        return float(max(gaussian, ranked[count - 1]))
-    return float(max(0.0, ranked[rank - 1]))
+    highest = largest(errors, count, max(count - rank + 1, 1))
+    return max(gaussian, highest) if rank > count else max(0.0, highest)
 
 
 @compiled

@@ -68,13 +68,13 @@ class Hpa:
         return self._normalize(view, synced, desired)
 
     def _recommend(self, view: View) -> int | None:
-        usage = self._usage_per_pod(view)
-        if usage is None:
-            return None
+        usage = self._usage_of_all(view)
         ready, pending = pods(view)
+        if usage is None or ready == 0:
+            return None
         target = self.target_ratio * (1.0 if self.metric == "gpu" else view.capacity.slo_rps)
         return pods_metric_replicas(
-            [milli(usage)] * ready,
+            _evenly(milli(usage), ready),
             unready=pending,
             missing=0,
             current=view.current.replicas,
@@ -82,14 +82,12 @@ class Hpa:
             tolerance=self.tolerance,
         )
 
-    def _usage_per_pod(self, view: View) -> float | None:
+    def _usage_of_all(self, view: View) -> float | None:
         latest = view.history.latest
-        if latest is None:
-            return None
-        if self.metric == "gpu":
-            return latest.gpu_busy_ratio
-        ready, _ = pods(view)
-        return None if latest.rate_rps is None or ready == 0 else latest.rate_rps / ready
+        if latest is None or self.metric == "rate":
+            return None if latest is None else latest.rate_rps
+        busy = latest.gpu_busy_ratio
+        return None if busy is None else busy * pods(view)[0]
 
     def _normalize(self, view: View, synced: HpaMemory, desired: int) -> Proposal:
         bounds = (view.limits.replicas_min, view.limits.replicas_max)
@@ -100,3 +98,9 @@ class Hpa:
             outcome = without_behavior(synced, view.now_s, desired, bounds, self.stabilization_s)
         why = f"{outcome.reason}: recommended {desired}"
         return propose(view, outcome.replicas, why, outcome.memory)
+
+
+def _evenly(total_milli: int, count: int) -> list[int]:
+    """Split a total over pods so that it is neither more nor less than what was read."""
+    share, rest = divmod(total_milli, count)
+    return [share + 1] * rest + [share] * (count - rest)

@@ -46,12 +46,14 @@ class KedaMemory:
         hpa: Memory of the HPA.
         failures: Errors of the query in a row.
         polled_at_s: Last time activity was looked at.
-        active_at_s: Last time the trigger was active.
+        active: Whether the trigger was active then.
+        active_at_s: Last time it was.
     """
 
     hpa: HpaMemory | None = None
     failures: int = 0
     polled_at_s: float = float("-inf")
+    active: bool = False
     active_at_s: float = float("-inf")
 
 
@@ -89,9 +91,8 @@ class Keda:
         kept = replace(kept, failures=kept.failures + 1 if rate is None else 0)
         kept = self._polled(view, kept, rate)
         if view.current.replicas == 0:
-            active = rate is not None and kept.active_at_s == view.now_s
-            first = max(1, view.limits.replicas_min) if active else 0
-            return propose(view, first, "activated" if active else "idle", kept)
+            first = max(1, view.limits.replicas_min) if kept.active else 0
+            return propose(view, first, "activated" if kept.active else "idle", kept)
         if self._may_sleep(view, kept, rate):
             return propose(view, 0, f"idle for {self.cooldown_s:g} s", kept)
         return self._sync(view, kept, rate)
@@ -101,7 +102,7 @@ class Keda:
             return kept
         active = rate is not None and rate > self.activation_rps
         active_at_s = view.now_s if active else kept.active_at_s
-        return replace(kept, polled_at_s=view.now_s, active_at_s=active_at_s)
+        return replace(kept, polled_at_s=view.now_s, active=active, active_at_s=active_at_s)
 
     def _may_sleep(self, view: View, kept: KedaMemory, rate: float | None) -> bool:
         idle_s = view.now_s - kept.active_at_s
