@@ -1,10 +1,15 @@
 """From a recording to a profile: the batch-latency line and the power line, or why not.
 
-Triton's counters give, per window, the mean time of one execution and the mean batch. If one
-execution of a batch of ``b`` takes ``fixed + per_request * b``, then so do the means over the same
-executions, exactly; a weighted least-squares line through the windows finds both numbers. Whether a
-recording can tell them apart is decided by the width of the confidence band at the smallest and
-the largest batch, not by the fit's beauty.
+If one execution of a batch of ``b`` takes ``fixed + per_request * b``, then the mean time of a
+window's executions is the same line at their mean batch, exactly; weighted least squares through
+the windows finds both numbers. The mean time comes from the busy time of the GPU over the number
+of executions. Where busy time is missing it comes from Triton's compute counter, which charges
+every request with the whole batch it was in: such a mean stands at ``E[b^2] / E[b]``, not at
+``E[b]``. Triton does not export the second moment; it is taken from the distribution of batch
+sizes that has the mean that was seen and is otherwise as uncertain as can be (Jaynes, 1957).
+
+Whether a recording can tell the two numbers apart is decided by the width of the confidence band
+at the smallest and the largest batch, not by the fit's beauty.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from gpupilot_envs.profile import Power, ServiceProfile, parse_profile
 from gpupilot_envs.signals import Signals
@@ -22,13 +28,15 @@ from gpupilot_envs.workload.recording import Recording
 WINDOWS_MIN = 20
 """Fewest windows with executions a line is drawn through."""
 
-SPAN_MIN = 0.25
+SPAN_MIN = 0.15
 """Least share of the batch sizes from 1 to the largest that the windows' means must span."""
 
 BAND_MAX = 0.10
 """Widest acceptable 95 % band of the line at either end, half-width relative to its value."""
 
 _Z95 = 1.96
+_EDGE = 1e-3
+_STEEPEST = 40.0
 
 Floats = NDArray[np.float64]
 
@@ -41,13 +49,11 @@ class Line:
         intercept: Value at 0.
         slope: Rise per unit.
         covariance: Of intercept and slope, shape ``(2, 2)``.
-        unit_cv: Relative scatter of a single observation behind the weighted means.
     """
 
     intercept: float
     slope: float
     covariance: Floats
-    unit_cv: float
 
     def at(self, x: float) -> float:
         """Return the line's value at ``x``."""
@@ -75,31 +81,54 @@ class Calibration:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windows:
+    """Means over executions, one entry per window that has any, each of shape ``(n,)``.
+
+    Attributes:
+        batch: Mean batch size at which the time stands.
+        time_s: Mean time of an execution.
+        executions: How many executions the means are over.
+        source: What the times come from, for the profile.
+    """
+
+    batch: Floats
+    time_s: Floats
+    executions: Floats
+    source: str
+
+
 def calibrate(recording: Recording, base: ServiceProfile, *, when: str) -> Calibration:
-    """Return ``base`` with batch times, noise and power as the recording shows them.
+    """Return ``base`` with batch times and power as the recording shows them.
 
     Args:
         recording: Of one service with one batcher setting and one instance per pod.
-        base: Gives everything a recording does not show: cold start, memory, overhead.
+        base: Gives everything a recording does not show: cold start, noise, overhead, memory.
         when: Date of the recording for the profile's ``measured`` block.
     """
-    refusals = _unfit(recording)
+    batch_max = recording.allocations[-1].batch_max if recording.allocations else 1
+    windows = _windows(recording.readings, batch_max)
+    refusals = tuple(_unfit(recording, windows))
     if refusals:
         return Calibration(profile=None, refusals=refusals, notes=())
-    batch_max = recording.allocations[-1].batch_max
-    batch, compute_s, executions = _windows(recording.readings)
+    weights = windows.executions
     line = (
-        _constant(compute_s, executions)
+        _level(windows.time_s, weights)
         if batch_max == 1
-        else fit_line(batch, compute_s, executions)
+        else fit_line(windows.batch, windows.time_s, weights)
     )
-    refusals = tuple(_doubts(line, batch, batch_max))
+    refusals = tuple(_doubts(line, windows.batch, batch_max))
     if refusals:
         return Calibration(profile=None, refusals=refusals, notes=())
     power, power_note = _power(recording.readings, base.gpu.power_w)
-    notes = [*_extrapolated(batch, batch_max), power_note, "cold start and overhead: as in base"]
+    notes = (
+        windows.source,
+        *_extrapolated(windows.batch, batch_max),
+        power_note,
+        "noise, overhead and cold start: as in base",
+    )
     profile = _profile(recording, base, line=line, power=power, notes=notes, when=when)
-    return Calibration(profile=profile, refusals=(), notes=tuple(notes))
+    return Calibration(profile=profile, refusals=(), notes=notes)
 
 
 def fit_line(x: Floats, y: Floats, weight: Floats) -> Line:
@@ -115,51 +144,80 @@ def fit_line(x: Floats, y: Floats, weight: Floats) -> Line:
     intercept, slope = np.linalg.solve(normal, basis.T @ (weight * y))
     residual = y - intercept - slope * x
     variance = float(np.sum(weight * residual**2)) / max(len(x) - 2, 1)
-    relative = weight * (residual / (intercept + slope * x)) ** 2
     return Line(
         intercept=float(intercept),
         slope=float(slope),
         covariance=np.asarray(variance * np.linalg.inv(normal), dtype=np.float64),
-        unit_cv=float(np.sqrt(np.mean(relative))),
     )
 
 
-def _constant(y: Floats, weight: Floats) -> Line:
+def _level(y: Floats, weight: Floats) -> Line:
     """Return the level line of a service that never batches."""
     level = float(np.average(y, weights=weight))
     variance = float(np.sum(weight * (y - level) ** 2)) / max(len(y) - 1, 1)
     covariance = np.array([[variance / float(weight.sum()), 0.0], [0.0, 0.0]])
-    unit_cv = float(np.sqrt(np.mean(weight * (y / level - 1.0) ** 2)))
-    return Line(intercept=level, slope=0.0, covariance=covariance, unit_cv=unit_cv)
+    return Line(intercept=level, slope=0.0, covariance=covariance)
 
 
-def _windows(readings: Iterable[Signals]) -> tuple[Floats, Floats, Floats]:
-    """Return batch mean, execution time and executions of every window that has executions."""
-    rows = [
-        (r.batch_mean, r.compute_time_s, r.rate_rps * r.window_s / r.batch_mean)
-        for r in readings
-        if r.batch_mean and r.compute_time_s and r.rate_rps
-    ]
+def batch_seen_by_requests(mean: float, largest: int) -> float:
+    """Return ``E[b^2] / E[b]`` of the least certain batch sizes in 1..largest with that mean.
+
+    Args:
+        mean: Mean batch size, 1 to ``largest``.
+        largest: Largest batch size.
+    """
+    sizes = np.arange(1, largest + 1, dtype=np.float64)
+    if not 1.0 + _EDGE < mean < largest - _EDGE:
+        return mean
+
+    def weights(tilt: float) -> Floats:
+        exponent = tilt * sizes
+        tilted = np.exp(exponent - exponent.max())
+        return np.asarray(tilted / tilted.sum(), dtype=np.float64)
+
+    tilt = brentq(lambda t: float(weights(t) @ sizes) - mean, -_STEEPEST, _STEEPEST)
+    return float(weights(tilt) @ sizes**2) / mean
+
+
+def _windows(readings: Iterable[Signals], batch_max: int) -> Windows:
+    by_busy, by_requests = [], []
+    for r in readings:
+        if not r.batch_mean or not r.rate_rps:
+            continue
+        executions = r.rate_rps * r.window_s / r.batch_mean
+        if r.gpu_busy_ratio and r.replicas_ready and not r.replicas_pending:
+            busy_s = r.gpu_busy_ratio * r.replicas_ready * r.window_s
+            by_busy.append((r.batch_mean, busy_s / executions, executions))
+        if r.compute_time_s:
+            batch = batch_seen_by_requests(r.batch_mean, batch_max)
+            by_requests.append((batch, r.compute_time_s, executions))
+    if len(by_busy) >= min(WINDOWS_MIN, len(by_requests)):
+        return _columns(by_busy, "batch times: from the busy time per execution")
+    return _columns(
+        by_requests, "batch times: from Triton's compute counter per request, to about 10 %"
+    )
+
+
+def _columns(rows: list[tuple[float, float, float]], source: str) -> Windows:
     columns = np.array(rows, dtype=np.float64).reshape(-1, 3)
-    return columns[:, 0], columns[:, 1], columns[:, 2]
+    return Windows(
+        batch=columns[:, 0], time_s=columns[:, 1], executions=columns[:, 2], source=source
+    )
 
 
-def _unfit(recording: Recording) -> tuple[str, ...]:
-    """Return why no line should be drawn through this recording at all."""
-    found = []
-    windows = len(_windows(recording.readings)[0])
-    if windows < WINDOWS_MIN:
-        found.append(f"only {windows} windows have executions; at least {WINDOWS_MIN} are needed")
-    if {a.instances_per_replica for a in recording.allocations} != {1}:
-        found.append(
+def _unfit(recording: Recording, windows: Windows) -> Iterable[str]:
+    """Yield why no line should be drawn through this recording at all."""
+    count = len(windows.batch)
+    if count < WINDOWS_MIN:
+        yield f"only {count} windows have executions; at least {WINDOWS_MIN} are needed"
+    if {a.instances_per_replica for a in recording.allocations} - {1}:
+        yield (
             "several instances share a pod's GPU, so one execution's time depends on the others; "
             "record with one instance per pod"
         )
     for name in ("batch_max", "gpu_share_milli", "cpu_milli"):
-        values = {getattr(allocation, name) for allocation in recording.allocations}
-        if len(values) > 1:
-            found.append(f"{name} changed during the recording; record with one setting")
-    return tuple(found)
+        if len({getattr(allocation, name) for allocation in recording.allocations}) > 1:
+            yield f"{name} changed during the recording; record with one setting"
 
 
 def _doubts(line: Line, batch: Floats, batch_max: int) -> Iterable[str]:
@@ -230,7 +288,6 @@ def _profile(
     document |= {
         "name": recording.service,
         "batch_latency_ms": [[size, round(1000 * line.at(size), 4)] for size in sizes],
-        "noise_cv": round(min(line.unit_cv, 2.0), 4),
         "instances_per_replica": 1,
         "measured": {
             "how": f"gpupilot calibrate on {len(recording.readings)} windows; {'; '.join(notes)}",

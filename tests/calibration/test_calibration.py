@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpupilot_envs.allocation import Allocation
-from gpupilot_envs.calibration import calibrate, fit_line
+from gpupilot_envs.calibration import batch_seen_by_requests, calibrate, fit_line
 from gpupilot_envs.embedded import find_profile
 from gpupilot_envs.profile import ServiceProfile
 from gpupilot_envs.signals import Signals
@@ -29,20 +29,19 @@ def recorded(
     allocation: Allocation | None = None,
     watts: tuple[float, float] = (30.0, 120.0),
 ) -> Recording:
-    """Return windows of a service whose batch takes ``fixed_s + per_request_s * b``."""
+    """Return windows of two pods whose batch takes ``fixed_s + per_request_s * b``."""
     random = np.random.default_rng(3)
     batch = np.linspace(*batches, windows)
     executions = 300.0
     exact = fixed_s + per_request_s * batch
-    compute = exact * (1 + random.normal(0, noise_cv / np.sqrt(executions), windows))
-    busy = np.linspace(0.1, 0.9, windows)
+    time_s = exact * (1 + random.normal(0, noise_cv / np.sqrt(executions), windows))
+    busy = time_s * executions / (2 * 15.0)
     readings = tuple(
         Signals(
             at_s=15.0 * (i + 1),
             window_s=15.0,
             rate_rps=executions * batch[i] / 15.0,
             batch_mean=batch[i],
-            compute_time_s=compute[i],
             gpu_busy_ratio=busy[i],
             gpu_power_w=2 * (watts[0] + (watts[1] - watts[0]) * busy[i]),
             replicas_ready=2,
@@ -52,6 +51,29 @@ def recorded(
     )
     shape = allocation or Allocation(replicas=2, batch_max=8)
     return Recording(service="shop", readings=readings, allocations=(shape,) * windows)
+
+
+def seen_by_triton_alone(recording: Recording) -> Recording:
+    """Return the same windows without busy time, with Triton's compute time per request.
+
+    Batch sizes are bell-shaped, cut at 1 and 8: other than what the calibration assumes.
+    """
+    readings = []
+    for reading in recording.readings:
+        assert reading.batch_mean is not None
+        sizes = np.arange(1.0, 9.0)
+        shares = np.exp(-((sizes - reading.batch_mean) ** 2) / 4)
+        seen = float(shares @ sizes**2 / (shares @ sizes))
+        mean = float(shares @ sizes / shares.sum())
+        readings.append(
+            replace(
+                reading,
+                gpu_busy_ratio=None,
+                batch_mean=mean,
+                compute_time_s=0.010 + 0.002 * seen,
+            )
+        )
+    return replace(recording, readings=tuple(readings))
 
 
 def calibrated(recording: Recording) -> ServiceProfile:
@@ -69,9 +91,16 @@ def test_the_line_is_found() -> None:
     assert at_eight == pytest.approx(26.0, rel=0.02)
 
 
-def test_noise_and_power_are_found() -> None:
-    profile = calibrated(recorded(noise_cv=0.2))
-    assert profile.noise_cv == pytest.approx(0.2, rel=0.2)
+def test_without_busy_time_the_compute_counter_is_read_as_what_it_is() -> None:
+    profile = calibrated(seen_by_triton_alone(recorded()))
+    at_one, at_eight = (ms for _, ms in profile.batch_latency_ms)
+    assert at_one == pytest.approx(12.0, rel=0.10)
+    assert at_eight == pytest.approx(26.0, rel=0.10)
+    assert "compute counter per request, to about 10 %" in profile.measured.how
+
+
+def test_power_is_found() -> None:
+    profile = calibrated(recorded())
     assert profile.gpu.power_w.idle == pytest.approx(30.0, rel=0.01)
     assert profile.gpu.power_w.busy == pytest.approx(120.0, rel=0.01)
 
@@ -80,7 +109,7 @@ def test_the_profile_says_how_it_was_measured_and_what_was_not() -> None:
     profile = calibrated(recorded())
     assert "200 windows" in profile.measured.how
     assert "beyond a mean of 6.0" in profile.measured.how
-    assert "cold start and overhead: as in base" in profile.measured.how
+    assert "noise, overhead and cold start: as in base" in profile.measured.how
 
 
 def test_a_service_that_never_batches_needs_no_line() -> None:
@@ -141,3 +170,12 @@ def test_exact_points_give_the_exact_line_whatever_their_weights(
     assert line.intercept == pytest.approx(intercept, rel=1e-6, abs=1e-8)
     assert line.slope == pytest.approx(slope, rel=1e-6, abs=1e-8)
     assert line.band_ratio(1.0) == pytest.approx(0.0, abs=1e-5)
+
+
+@given(share=st.floats(0.0, 1.0), largest=st.integers(1, 64))
+@settings(max_examples=50, deadline=None)
+def test_requests_see_larger_batches_than_executions_do(share: float, largest: int) -> None:
+    mean = 1.0 + share * (largest - 1)
+    seen = batch_seen_by_requests(mean, largest)
+    most = mean + (mean - 1) * (largest - mean) / mean
+    assert mean - 1e-9 <= seen <= most + 1e-9

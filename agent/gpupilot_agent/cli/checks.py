@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
-from gpupilot_envs.errors import InputInvalid
+from gpupilot_envs.errors import InputInvalid, OutputRefused
 
 
 def positive(**values: float | None) -> None:
@@ -32,3 +33,15 @@ def percent(**values: float) -> None:
 def option(name: str) -> str:
     """Return a parameter's name as the user types it."""
     return f"--{name.replace('_', '-')}"
+
+
+def unused(folder: Path) -> None:
+    """Refuse to write among files that are already there.
+
+    Raises:
+        OutputRefused: The folder holds something, or is a file.
+    """
+    if folder.is_file():
+        raise OutputRefused(f"cannot write {folder}: it is a file, not a folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise OutputRefused(f"{folder} is not empty; choose another --out folder")

@@ -19,12 +19,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(title=title, title_justify="left")
+    console = Console()
+    grid = Table()
     for index, name in enumerate(columns):
         grid.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
         grid.add_row(*row)
-    Console().print(grid)
+    console.print(title, highlight=False, markup=False, soft_wrap=True)
+    console.print(grid)
 
 
 def line(text: str) -> None:

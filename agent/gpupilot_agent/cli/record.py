@@ -1,0 +1,81 @@
+"""``gpupilot record``: readings and decisions as files to calibrate and explain from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gpupilot_agent.cli import options, show
+from gpupilot_agent.cli.checks import percent, positive, unused
+from gpupilot_agent.cli.examples import examples
+from gpupilot_agent.cli.progress import meter
+
+EXAMPLES = examples(
+    "gpupilot record --trace day.parquet --policy queueing --out records/shop",
+    "gpupilot record --trace day.parquet --replicas 4 --out records/fixed",
+    "gpupilot record --profile my.yaml --trace day.csv --policy ppo \\\n"
+    "  --bundle bundles/mine.npz --out records/learned",
+)
+
+
+def record(
+    trace: Annotated[Path, typer.Option(help="Traffic: a rate trace with columns t_s, rps.")],
+    out: options.Out,
+    profile: options.Profile = "mobilenetv4-edge",
+    policy: Annotated[str, typer.Option(help="Who decides: a baseline's name, or ppo.")] = "static",
+    bundle: Annotated[
+        Path | None, typer.Option(help="The trained policy, where --policy is ppo.")
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, help="Record a fixed number of replicas instead.")
+    ] = None,
+    scale_to_replicas: Annotated[
+        float | None,
+        typer.Option(help="Scale the trace so that its mean is the capacity of so many replicas."),
+    ] = None,
+    every: Annotated[float, typer.Option(help="Seconds between two rows, and their window.")] = 15,
+    target_ms: options.TargetMs = 60.0,
+    attainment: options.AttainmentPercent = 99.0,
+    seed: options.Seed = 0,
+) -> None:
+    """Record a simulated service: its readings and every decision.
+
+    The service runs in the event-level simulator; reading a live Prometheus comes with the
+    serving stack and will write the same files. Written to the folder: recording.parquet for
+    `gpupilot calibrate`, decisions.parquet for `gpupilot explain`.
+    """
+    from gpupilot_agent import recorder
+    from gpupilot_agent.bundle import load
+    from gpupilot_agent.comparison.scene import Scene
+    from gpupilot_agent.decision_log import write_decisions
+    from gpupilot_envs.embedded import find_profile
+    from gpupilot_envs.limits import Targets
+    from gpupilot_envs.workload.recording import read_traffic, write_recording
+
+    positive(every=every, target_ms=target_ms, scale_to_replicas=scale_to_replicas)
+    percent(attainment=attainment)
+    unused(out)
+    scene = Scene(
+        profile=find_profile(profile),
+        targets=Targets(latency_s=target_ms / 1000.0, attainment_ratio=attainment / 100.0),
+        scale_to_replicas=scale_to_replicas,
+        hours=None,
+        warm_up_s=0.0,
+    )
+    traffic = read_traffic(trace)
+    with meter(f"recording {scene.profile.name}", traffic.duration_s) as told:
+        recording, log = recorder.record(
+            scene,
+            traffic,
+            policy if replicas is None else "static",
+            seed=seed,
+            every_s=every,
+            replicas=replicas,
+            bundle=None if bundle is None else load(bundle),
+            on_progress=told,
+        )
+    write_recording(out / "recording.parquet", recording)
+    write_decisions(out / "decisions.parquet", log)
+    show.line(f"{out}: {len(recording.readings)} readings, {len(log.entries)} decisions")
