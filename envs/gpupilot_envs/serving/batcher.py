@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpupilot_envs.compiled import compiled
-from gpupilot_envs.serving.state import FRESH, SCHEDULED, STALE, TIMED_OUT, Service
+from gpupilot_envs.serving.state import FRESH, SCHEDULED, STALE, TIMED_OUT
 
 IDLE_WAIT_S = 0.5
 """The batcher thread looks at its queue at least this often (``default_wait_microseconds``)."""
@@ -94,8 +94,8 @@ def drop_expired(
     pod: Any,
     times: NDArray[np.float64],
     now_s: float,
-    service: Service,
-    totals: NDArray[np.int64],
+    service: Any,
+    tally: Any,
 ) -> None:
     """Reject the requests that outlived the queue timeout; they are the oldest of the queue.
 
@@ -104,7 +104,7 @@ def drop_expired(
     mask = len(times) - 1
     while pod.queue < pod.admitted and now_s >= times[pod.queue & mask] + service.timeout_s:
         pod.queue += 1
-        totals[TIMED_OUT] += 1
+        tally.totals[TIMED_OUT] += 1
     if pod.payloads == 0:
         pod.head = pod.queue
 

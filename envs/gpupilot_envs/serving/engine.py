@@ -8,20 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpupilot_envs.allocation import Allocation
+from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.profile import ServiceProfile
 from gpupilot_envs.serving import samples as rows
 from gpupilot_envs.serving.chance import ServiceDistribution, noise_table
-from gpupilot_envs.serving.cluster import BALANCINGS, WHOLE_MILLI, Cluster
+from gpupilot_envs.serving.cluster import BALANCINGS, WHOLE_MILLI, Balancing, Cluster
 from gpupilot_envs.serving.kernel import Endpoints, kick, kill, run_until
-from gpupilot_envs.serving.ledger import LATENCY_BUCKETS, LATENCY_EDGES_S
+from gpupilot_envs.serving.ledger import LATENCY_EDGES_S
 from gpupilot_envs.serving.scrape import Scrape
 from gpupilot_envs.serving.speed import contention, curve_s
 from gpupilot_envs.serving.state import (
+    BATCH_MAX,
+    BOUNDS_MAX,
     INSTANCES_MAX,
     PREFERRED_MAX,
-    TOTALS,
-    Service,
-    Tally,
+    SERVICE,
+    TALLY,
     blank_pods,
     rehoused,
 )
@@ -54,27 +56,38 @@ class Seat:
     noise_key: int
 
 
-def service_constants(
+def service_record(
     profile: ServiceProfile,
-    scrape: Scrape,
-    target_s: float,
+    *,
+    bounds_s: NDArray[np.float64],
+    balancing: Balancing,
     balance_key: int,
     distribution: ServiceDistribution,
-) -> Service:
-    """Return what the kernels read of the profile; times in seconds."""
-    bounds_s = scrape.bounds_s(target_s)
+) -> NDArray[np.void]:
+    """Return what the kernels read of the profile, one ``SERVICE`` record in an array.
+
+    Raises:
+        InputInvalid: The histogram has too many buckets.
+    """
+    count = len(bounds_s)
+    if count >= BOUNDS_MAX:
+        raise InputInvalid("buckets_s", f"{count} bounds", f"at most {BOUNDS_MAX - 1} bounds")
+    curve = curve_s(profile, BATCH_MAX)
+    service = np.zeros(1, dtype=SERVICE)
+    service["overhead_s"] = profile.overhead_ms / 1000.0
+    service["timeout_s"] = profile.timeout_ms / 1000.0 if profile.timeout_ms else np.inf
+    service["max_queue"] = profile.max_queue
+    service["balancing"] = BALANCINGS.index(balancing)
+    service["balance_key"] = balance_key
+    service["bounds"] = count + 1
+    service["bounds_s"] = np.inf
+    service["bounds_s"][0, :count] = bounds_s
     lower_s = np.concatenate([[0.0], LATENCY_EDGES_S[1:-1]])
-    return Service(
-        curve_s=curve_s(profile, profile.batching.max_batch),
-        noise=noise_table(profile.noise_cv, distribution),
-        contention=contention(profile),
-        bounds_s=np.append(bounds_s, np.inf),
-        bound_of_bucket=np.searchsorted(bounds_s, lower_s).astype(np.int64),
-        overhead_s=profile.overhead_ms / 1000.0,
-        timeout_s=profile.timeout_ms / 1000.0 if profile.timeout_ms else np.inf,
-        max_queue=profile.max_queue,
-        balance_key=balance_key,
-    )
+    service["bound_of_bucket"] = np.searchsorted(bounds_s, lower_s)
+    service["contention"] = contention(profile)
+    service["curve_s"] = curve
+    service["noise"] = noise_table(profile.noise_cv, distribution)
+    return service
 
 
 class Engine:
@@ -84,30 +97,24 @@ class Engine:
         self,
         profile: ServiceProfile,
         *,
-        service: Service,
+        service: NDArray[np.void],
         cluster: Cluster,
         scrape: Scrape,
     ) -> None:
         """Start with no pods at time 0."""
         self._profile = profile
-        self.service = service
+        self._service = service
         self.pods = blank_pods(SLOTS)
         self._ring = np.empty((SLOTS, RING_CAPACITY), dtype=np.float64)
-        self.tally = Tally(
-            totals=np.zeros(len(TOTALS), dtype=np.int64),
-            latency=np.zeros(LATENCY_BUCKETS, dtype=np.int64),
-            gateway=np.zeros(len(service.bounds_s), dtype=np.int64),
-            running=np.zeros(cluster.gpus + SLOTS, dtype=np.int64),
-        )
+        self.tally = np.zeros(1, dtype=TALLY)
         self.samples = rows.blank_samples(
             interval_s=scrape.interval_s,
             slots=SLOTS,
-            buckets=len(service.bounds_s),
+            buckets=int(service["bounds"][0]),
             idle_w=profile.gpu.power_w.idle,
             busy_w=profile.gpu.power_w.busy,
         )
         self._gpus = cluster.gpus
-        self._balancing = BALANCINGS.index(cluster.balancing)
         self._free = list(range(SLOTS))
         self._active: set[int] = set()
         self._endpoints = self._grouped(())
@@ -122,8 +129,8 @@ class Engine:
                 arrivals_s,
                 begin,
                 until_s,
-                self.service,
-                self.tally,
+                self._service[0],
+                self.tally[0],
                 self.samples,
             )
             if begin >= len(arrivals_s) or arrivals_s[begin] >= until_s:
@@ -167,8 +174,6 @@ class Engine:
         delay_s = allocation.queue_delay_us / 1e6 if batching.enabled else 0.0
         preferred = [b for b in batching.preferred if b <= batch_max][:PREFERRED_MAX]
         preferred = preferred if batching.enabled and preferred else [batch_max]
-        if batch_max >= len(self.service.curve_s):
-            self.service = self.service._replace(curve_s=curve_s(self._profile, batch_max))
         pods = self.pods
         pods["batch_max"][slot] = batch_max
         pods["delay_s"][slot] = delay_s
@@ -177,7 +182,8 @@ class Engine:
         pods["preferred"][slot, : len(preferred)] = preferred
         pods["instances"][slot] = min(allocation.instances_per_replica, INSTANCES_MAX)
         pods["lanes"][slot] = max(pods["lanes"][slot], pods["instances"][slot])
-        kick(pods, self._ring, slot, now_s, self.service, self.tally)
+        active = self._endpoints.active
+        kick(pods, self._ring, active, slot, now_s, self._service[0], self.tally[0])
 
     def set_slowdown(self, slot: int, slowdown: float) -> None:
         """Change the speed of executions that start from now on."""
@@ -202,7 +208,7 @@ class Engine:
 
     def kill(self, slot: int, now_s: float) -> int:
         """Lose what a pod holds; return how many requests."""
-        return kill(self.pods, slot, now_s, self.tally)
+        return kill(self.pods, slot, now_s, self.tally[0])
 
     def holds(self, slot: int) -> int:
         """Return how many requests a pod holds."""
@@ -225,7 +231,6 @@ class Engine:
             ready=np.array(ready, dtype=np.int64),
             active=np.array(active, dtype=np.int64),
             group_end=ends.astype(np.int64),
-            balancing=self._balancing,
         )
 
     def _widen(self) -> None:
@@ -233,6 +238,4 @@ class Engine:
         self.pods = np.concatenate([self.pods, blank_pods(slots)])
         self._ring = np.concatenate([self._ring, np.empty_like(self._ring)])
         self.samples = rows.widened(self.samples, 2 * slots)
-        running = np.concatenate([self.tally.running, np.zeros(slots, dtype=np.int64)])
-        self.tally = self.tally._replace(running=running)
         self._free.extend(range(slots, 2 * slots))

@@ -7,7 +7,7 @@ at every arrival.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +32,10 @@ from gpupilot_envs.serving.state import (
     REQUESTS,
     ROUNDS,
     STALE,
-    Service,
-    Tally,
 )
 
 RANDOM, ROUND_ROBIN, LEAST_LOADED = range(3)
+"""Codes of the balancing, in the order of ``BALANCINGS``."""
 
 BLOCK = 4096
 """Arrivals handed out before the pods are advanced: small enough to stay in the cache."""
@@ -49,13 +48,11 @@ class Endpoints(NamedTuple):
         ready: Slots of the pods that take requests, oldest first.
         active: Slots of all pods that may hold requests, grouped by GPU.
         group_end: End of each GPU's group in ``active``.
-        balancing: ``RANDOM``, ``ROUND_ROBIN`` or ``LEAST_LOADED``.
     """
 
     ready: NDArray[np.int64]
     active: NDArray[np.int64]
     group_end: NDArray[np.int64]
-    balancing: int
 
 
 @compiled
@@ -64,8 +61,8 @@ def advance_gpus(
     ring: NDArray[np.float64],
     endpoints: Endpoints,
     until_s: float,
-    service: Service,
-    tally: Tally,
+    service: Any,
+    tally: Any,
 ) -> None:
     """Advance every GPU through all events up to ``until_s``."""
     begin = 0
@@ -112,8 +109,8 @@ def assign_block(
     arrivals_s: NDArray[np.float64],
     begin: int,
     until_s: float,
-    service: Service,
-    tally: Tally,
+    service: Any,
+    tally: Any,
 ) -> int:
     """Hand out arrivals before ``until_s`` by chance or in turn, at most a block of them.
 
@@ -129,7 +126,7 @@ def assign_block(
     stop = min(len(arrivals_s), begin + BLOCK)
     index = begin
     while index < stop and arrivals_s[index] < until_s:
-        if endpoints.balancing == RANDOM:
+        if service.balancing == RANDOM:
             slot = ready[below(key, number, count)]
         else:
             slot = ready[tally.totals[ROUNDS] % count]
@@ -161,6 +158,16 @@ def least_loaded(pods: NDArray[np.void], ready: NDArray[np.int64], key: int, num
 
 
 @compiled
+def executing_beside(pods: NDArray[np.void], active: NDArray[np.int64], slot: int) -> int:
+    """Return the executions running on a pod's GPU that are not its own."""
+    others = 0
+    for other in active:
+        if other != slot and pods[other].domain == pods[slot].domain:
+            others += pods[other].executing
+    return others
+
+
+@compiled
 def assign_least_loaded(
     pods: NDArray[np.void],
     ring: NDArray[np.float64],
@@ -168,8 +175,8 @@ def assign_least_loaded(
     arrivals_s: NDArray[np.float64],
     begin: int,
     until_s: float,
-    service: Service,
-    tally: Tally,
+    service: Any,
+    tally: Any,
 ) -> int:
     """Hand out arrivals before ``until_s``, each to the pod that has least to do right then.
 
@@ -192,7 +199,8 @@ def assign_least_loaded(
         pod.tail += 1
         tally.totals[REQUESTS] += 1
         index += 1
-        admit(pod, ring[slot], service, tally)
+        others = executing_beside(pods, endpoints.active, slot)
+        admit(pod, ring[slot], others, service, tally)
         pod.inbox = pod.admitted
         pod.tail = pod.admitted
         find_next_finish(pod)
@@ -200,7 +208,7 @@ def assign_least_loaded(
 
 
 @compiled
-def fail_arrivals(arrivals_s: NDArray[np.float64], begin: int, until_s: float, tally: Tally) -> int:
+def fail_arrivals(arrivals_s: NDArray[np.float64], begin: int, until_s: float, tally: Any) -> int:
     """Fail the arrivals before ``until_s``: no pod is ready, the connection is refused."""
     index = begin
     while index < len(arrivals_s) and arrivals_s[index] < until_s:
@@ -218,8 +226,8 @@ def serve(
     arrivals_s: NDArray[np.float64],
     begin: int,
     until_s: float,
-    service: Service,
-    tally: Tally,
+    service: Any,
+    tally: Any,
 ) -> int:
     """Serve the arrivals before ``until_s`` and all events up to it.
 
@@ -231,7 +239,7 @@ def serve(
         previous = index
         if len(endpoints.ready) == 0:
             index = fail_arrivals(arrivals_s, index, until_s, tally)
-        elif endpoints.balancing == LEAST_LOADED:
+        elif service.balancing == LEAST_LOADED:
             index = assign_least_loaded(
                 pods, ring, endpoints, arrivals_s, index, until_s, service, tally
             )
@@ -253,8 +261,8 @@ def run_until(
     arrivals_s: NDArray[np.float64],
     begin: int,
     until_s: float,
-    service: Service,
-    tally: Tally,
+    service: Any,
+    tally: Any,
     samples: Samples,
 ) -> int:
     """Serve up to ``until_s`` and take every scrape that falls due, that at ``until_s`` too.
@@ -279,34 +287,35 @@ def run_until(
 def kick(
     pods: NDArray[np.void],
     ring: NDArray[np.float64],
+    active: NDArray[np.int64],
     slot: int,
     now_s: float,
-    service: Service,
-    tally: Tally,
+    service: Any,
+    tally: Any,
 ) -> None:
     """Let a pod look at its queue again after its configuration changed."""
     pod = pods[slot]
+    others = executing_beside(pods, active, slot)
     if pod.greedy:
         pod.payloads = 0
         pod.forming = STALE
         pod.wake_at_s = np.inf
         pod.queue = pod.head
-        start_greedily(pod, ring[slot], now_s, service, tally)
+        start_greedily(pod, ring[slot], now_s, others, service, tally)
     else:
         while pod.payloads > 0 and pod.executing < pod.instances:
             size = take_payload(pod, ring[slot], now_s)
-            start(pod, size, now_s, service, tally)
-        run_batcher(pod, ring[slot], now_s, service, tally)
+            start(pod, size, now_s, others, service)
+        run_batcher(pod, ring[slot], now_s, others, service, tally)
     find_next_finish(pod)
 
 
 @compiled
-def kill(pods: NDArray[np.void], slot: int, now_s: float, tally: Tally) -> int:
+def kill(pods: NDArray[np.void], slot: int, now_s: float, tally: Any) -> int:
     """Lose everything a pod has in its queue and in execution; return how many requests."""
     pod = pods[slot]
     lost = pod.admitted - pod.head + pod.executing_requests
     tally.totals[FAILED] += lost
-    tally.running[pod.domain] -= pod.executing
     if pod.executing > 0:
         busy_s = now_s - pod.busy_since_s
         pod.busy_s += busy_s

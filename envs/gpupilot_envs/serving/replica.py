@@ -17,15 +17,14 @@ from gpupilot_envs.serving.batcher import (
     slot_free,
     take_payload,
 )
-from gpupilot_envs.serving.chance import hashed
+from gpupilot_envs.serving.chance import NOISE_SIZE, hashed
 from gpupilot_envs.serving.ledger import BUCKETS_PER_OCTAVE, LATENCY_BUCKETS, OCTAVE_FIRST
 from gpupilot_envs.serving.state import (
     ANSWERED,
     FRESH,
     REJECTED,
     STALE,
-    Service,
-    Tally,
+    TENANTS_MAX,
 )
 
 MANTISSA_SHIFT = 52 - (BUCKETS_PER_OCTAVE.bit_length() - 1)
@@ -46,40 +45,33 @@ def count_latencies(
     first: int,
     size: int,
     finish_s: float,
-    service: Service,
-    tally: Tally,
+    service: Any,
+    tally: Any,
 ) -> float:
     """Count the requests of a finished batch by latency and return the sum of latencies."""
     mask = len(times) - 1
-    bounds_s = service.bounds_s
-    bound_of_bucket = service.bound_of_bucket
-    latency_counts = tally.latency
-    gateway_counts = tally.gateway
     answer_s = finish_s + service.overhead_s
     total_s = 0.0
     for k in range(first, first + size):
         latency_s = answer_s - times[k & mask]
         total_s += latency_s
         bucket = latency_bucket(latency_s)
-        latency_counts[bucket] += 1
-        bound = bound_of_bucket[bucket]
-        while latency_s > bounds_s[bound]:
+        tally.latency[bucket] += 1
+        bound = service.bound_of_bucket[bucket]
+        while latency_s > service.bounds_s[bound]:
             bound += 1
-        gateway_counts[bound] += 1
+        tally.gateway[bound] += 1
     return total_s
 
 
 @compiled
-def settle(
-    pod: Any, instance: int, times: NDArray[np.float64], service: Service, tally: Tally
-) -> None:
+def settle(pod: Any, instance: int, times: NDArray[np.float64], service: Any, tally: Any) -> None:
     """Credit the batch that an instance finishes now, and free the instance."""
     finish_s = pod.finish_s[instance]
     took_s = finish_s - pod.start_s[instance]
     size = pod.size[instance]
     latency_s = count_latencies(times, pod.first[instance], size, finish_s, service, tally)
     tally.totals[ANSWERED] += size
-    tally.running[pod.domain] -= 1
     pod.latency_s += latency_s
     pod.compute_s += size * took_s
     pod.queue_s += latency_s - size * (took_s + service.overhead_s)
@@ -95,7 +87,7 @@ def settle(
 
 
 @compiled
-def start(pod: Any, size: int, now_s: float, service: Service, tally: Tally) -> None:
+def start(pod: Any, size: int, now_s: float, others: int, service: Any) -> None:
     """Start the execution of the oldest ``size`` requests on the first idle instance.
 
     The time is the curve's mean times noise, the pod's slowdown and the contention of all
@@ -104,14 +96,13 @@ def start(pod: Any, size: int, now_s: float, service: Service, tally: Tally) -> 
     instance = 0
     while pod.finish_s[instance] != np.inf:
         instance += 1
-    draw = hashed(pod.noise_key, pod.noise_drawn) & np.uint64(len(service.noise) - 1)
+    draw = hashed(pod.noise_key, pod.noise_drawn) & np.uint64(NOISE_SIZE - 1)
     pod.noise_drawn += 1
     if pod.executing == 0:
         pod.busy_since_s = now_s
     pod.executing += 1
     pod.executing_requests += size
-    tally.running[pod.domain] += 1
-    tenants = min(tally.running[pod.domain], len(service.contention) - 1)
+    tenants = min(pod.executing + others, TENANTS_MAX)
     took_s = service.curve_s[size] * service.noise[np.int64(draw)]
     pod.start_s[instance] = now_s
     pod.finish_s[instance] = now_s + took_s * pod.slowdown * service.contention[tenants]
@@ -122,21 +113,31 @@ def start(pod: Any, size: int, now_s: float, service: Service, tally: Tally) -> 
 
 @compiled
 def start_greedily(
-    pod: Any, times: NDArray[np.float64], now_s: float, service: Service, tally: Tally
+    pod: Any,
+    times: NDArray[np.float64],
+    now_s: float,
+    others: int,
+    service: Any,
+    tally: Any,
 ) -> None:
     """Give idle instances whatever waits, up to the largest batch."""
     while pod.executing < pod.instances and pod.queue < pod.admitted:
         if service.timeout_s != np.inf:
-            drop_expired(pod, times, now_s, service, tally.totals)
+            drop_expired(pod, times, now_s, service, tally)
         size = min(pod.admitted - pod.queue, pod.batch_max)
         if size > 0:
-            start(pod, size, now_s, service, tally)
+            start(pod, size, now_s, others, service)
             pod.queue = pod.head
 
 
 @compiled
 def run_batcher(
-    pod: Any, times: NDArray[np.float64], now_s: float, service: Service, tally: Tally
+    pod: Any,
+    times: NDArray[np.float64],
+    now_s: float,
+    others: int,
+    service: Any,
+    tally: Any,
 ) -> None:
     """Run the batcher thread until it sleeps (``DynamicBatchScheduler::BatcherThread``)."""
     prefetching = service.timeout_s == np.inf and service.max_queue == 0
@@ -146,7 +147,7 @@ def run_batcher(
             pod.forming = FRESH
             pod.next_preferred = 0
         if not prefetching:
-            drop_expired(pod, times, now_s, service, tally.totals)
+            drop_expired(pod, times, now_s, service, tally)
         if pod.queue == pod.admitted or not slot_free(pod, prefetching):
             sleep(pod, now_s)
             return
@@ -161,7 +162,7 @@ def run_batcher(
             pod.wake_at_s = min(wake_at_s, oldest_s + service.timeout_s)
             return
         if pod.payloads > 0 and pod.executing < pod.instances:
-            start(pod, take_payload(pod, times, now_s), now_s, service, tally)
+            start(pod, take_payload(pod, times, now_s), now_s, others, service)
 
 
 @compiled
@@ -174,7 +175,7 @@ def find_next_finish(pod: Any) -> None:
 
 
 @compiled
-def finish(pod: Any, times: NDArray[np.float64], service: Service, tally: Tally) -> None:
+def finish(pod: Any, times: NDArray[np.float64], others: int, service: Any, tally: Any) -> None:
     """Finish the batch that is due and start what can start."""
     now_s = pod.next_finish_s
     instance = 0
@@ -182,15 +183,15 @@ def finish(pod: Any, times: NDArray[np.float64], service: Service, tally: Tally)
         instance += 1
     settle(pod, instance, times, service, tally)
     if pod.greedy:
-        start_greedily(pod, times, now_s, service, tally)
+        start_greedily(pod, times, now_s, others, service, tally)
     else:
         if pod.payloads > 0 and pod.executing < pod.instances:
-            start(pod, take_payload(pod, times, now_s), now_s, service, tally)
-        run_batcher(pod, times, now_s, service, tally)
+            start(pod, take_payload(pod, times, now_s), now_s, others, service)
+        run_batcher(pod, times, now_s, others, service, tally)
 
 
 @compiled
-def admit(pod: Any, times: NDArray[np.float64], service: Service, tally: Tally) -> None:
+def admit(pod: Any, times: NDArray[np.float64], others: int, service: Any, tally: Any) -> None:
     """Put the request that arrives now into the queue, or reject it when the queue is full."""
     mask = len(times) - 1
     now_s = times[pod.inbox & mask]
@@ -202,12 +203,12 @@ def admit(pod: Any, times: NDArray[np.float64], service: Service, tally: Tally) 
     pod.admitted += 1
     pod.inbox += 1
     if pod.greedy:
-        start_greedily(pod, times, now_s, service, tally)
+        start_greedily(pod, times, now_s, others, service, tally)
         return
     prefetching = service.timeout_s == np.inf and service.max_queue == 0
     enough = pod.admitted - pod.queue >= pod.next_preferred
     if enough and slot_free(pod, prefetching):
-        run_batcher(pod, times, now_s, service, tally)
+        run_batcher(pod, times, now_s, others, service, tally)
     else:
         doze(pod, now_s)
 
@@ -237,22 +238,22 @@ def next_arrival_s(pod: Any, times: NDArray[np.float64]) -> float:
 
 
 @compiled
-def step(pod: Any, times: NDArray[np.float64], service: Service, tally: Tally) -> None:
+def step(pod: Any, times: NDArray[np.float64], others: int, service: Any, tally: Any) -> None:
     """Do the pod's earliest event; on a tie a finish goes before a wake-up, an arrival last."""
     event_s = next_event_s(pod)
     if event_s <= next_arrival_s(pod, times):
         if pod.next_finish_s <= event_s:
-            finish(pod, times, service, tally)
+            finish(pod, times, others, service, tally)
         else:
-            run_batcher(pod, times, event_s, service, tally)
+            run_batcher(pod, times, event_s, others, service, tally)
     else:
-        admit(pod, times, service, tally)
+        admit(pod, times, others, service, tally)
     find_next_finish(pod)
 
 
 @compiled
 def advance_alone(
-    pod: Any, times: NDArray[np.float64], until_s: float, service: Service, tally: Tally
+    pod: Any, times: NDArray[np.float64], until_s: float, service: Any, tally: Any
 ) -> None:
     """Advance a pod that is alone on its GPU through all events up to ``until_s``."""
     bulk = pod.greedy and service.max_queue == 0
@@ -261,7 +262,7 @@ def advance_alone(
             admit_while_busy(pod, times, min(pod.next_finish_s, until_s))
         if min(next_event_s(pod), next_arrival_s(pod, times)) > until_s:
             return
-        step(pod, times, service, tally)
+        step(pod, times, 0, service, tally)
 
 
 @compiled
@@ -270,16 +271,18 @@ def advance_tenants(
     ring: NDArray[np.float64],
     tenants: NDArray[np.int64],
     until_s: float,
-    service: Service,
-    tally: Tally,
+    service: Any,
+    tally: Any,
 ) -> None:
     """Advance the pods of one GPU together, event by event, arrivals last on a tie."""
     while True:
         first = -1
         first_s = np.inf
         first_arrives = True
+        running = 0
         for slot in tenants:
             pod = pods[slot]
+            running += pod.executing
             event_s = next_event_s(pod)
             arrival_s = next_arrival_s(pod, ring[slot])
             arrives = arrival_s < event_s
@@ -288,4 +291,5 @@ def advance_tenants(
                 first, first_s, first_arrives = slot, soonest_s, arrives
         if first_s > until_s or first < 0:
             return
-        step(pods[first], ring[first], service, tally)
+        others = running - pods[first].executing
+        step(pods[first], ring[first], others, service, tally)

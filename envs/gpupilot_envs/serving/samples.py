@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpupilot_envs.compiled import compiled
-from gpupilot_envs.serving.state import ANSWERED, FAILED, REQUESTS, Tally
+from gpupilot_envs.serving.state import ANSWERED, FAILED, REQUESTS
 
 RETAINED = 512
 """Scrapes kept; at one a second a window may be 8.5 minutes long."""
@@ -125,7 +125,7 @@ def write_pod(row: NDArray[np.float64], pods: NDArray[np.void], slot: int, now_s
 def write_service(
     row: NDArray[np.float64],
     pods: NDArray[np.void],
-    tally: Tally,
+    tally: Any,
     meter: NDArray[np.float64],
     now_s: float,
 ) -> None:
@@ -141,7 +141,7 @@ def write_service(
     row[READY] = meter[READY_PODS]
     row[UNREADY] = meter[UNREADY_PODS]
     cumulative = 0
-    for k in range(len(tally.gateway)):
+    for k in range(len(row) - BUCKETS):
         cumulative += tally.gateway[k]
         row[BUCKETS + k] = cumulative
 
@@ -151,7 +151,7 @@ def take_sample(
     pods: NDArray[np.void],
     active: NDArray[np.int64],
     now_s: float,
-    tally: Tally,
+    tally: Any,
     samples: Samples,
 ) -> None:
     """Write one scrape of the service and of every pod whose container runs."""

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.profile import ServiceProfile
 from gpupilot_envs.serving.cluster import WHOLE_MILLI
-
-TENANTS_MAX = 64
-"""Executions on one GPU up to which contention is tabulated."""
+from gpupilot_envs.serving.state import TENANTS_MAX
 
 
 def interpolated(curve: Sequence[tuple[float, float]], at: float) -> float:

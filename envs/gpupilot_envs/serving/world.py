@@ -17,7 +17,7 @@ from gpupilot_envs.serving.agenda import Agenda
 from gpupilot_envs.serving.chance import ServiceDistribution
 from gpupilot_envs.serving.cluster import Cluster
 from gpupilot_envs.serving.deployment import Deployment
-from gpupilot_envs.serving.engine import Engine, service_constants
+from gpupilot_envs.serving.engine import Engine, service_record
 from gpupilot_envs.serving.faults import Faults
 from gpupilot_envs.serving.ledger import Ledger
 from gpupilot_envs.serving.queries import evaluate
@@ -94,10 +94,15 @@ class SimulatedWorld:
         self._replica_changes = 0
         self._agenda = Agenda()
         key = int(np.random.SeedSequence([seed, 0]).generate_state(1, np.uint32)[0])
-        service = service_constants(
-            profile, self._scrape, targets.latency_s, key, service_distribution
+        self._bounds_s = self._scrape.bounds_s(targets.latency_s)
+        self._target = int(np.searchsorted(self._bounds_s, targets.latency_s))
+        service = service_record(
+            profile,
+            bounds_s=self._bounds_s,
+            balancing=cluster.balancing,
+            balance_key=key,
+            distribution=service_distribution,
         )
-        self._target = int(np.searchsorted(service.bounds_s, targets.latency_s))
         self._engine = Engine(profile, service=service, cluster=cluster, scrape=self._scrape)
         self._deployment = Deployment(
             profile,
@@ -166,7 +171,7 @@ class SimulatedWorld:
             self._now_s,
             float(window_s),
             self._scrape.delay_s,
-            self._engine.service.bounds_s[:-1],
+            self._bounds_s,
             self._target,
         )
         return Signals.from_row(row)
@@ -185,14 +190,15 @@ class SimulatedWorld:
 
     def ledger(self) -> Ledger:
         """Return what has truly happened since time 0."""
-        totals = self._engine.tally.totals
+        tally = self._engine.tally[0]
+        totals = tally["totals"]
         pods = self._engine.pods
         energy_j = self._engine.energy_j(self._now_s)
         return Ledger(
             at_s=self._now_s,
             requests=int(totals[REQUESTS]),
             answered=int(totals[ANSWERED]),
-            in_time=int(self._engine.tally.gateway[: self._target + 1].sum()),
+            in_time=int(tally["gateway"][: self._target + 1].sum()),
             rejected=int(totals[REJECTED]),
             timed_out=int(totals[TIMED_OUT]),
             failed=int(totals[FAILED]),
@@ -205,7 +211,7 @@ class SimulatedWorld:
             executions=int(pods["executions"].sum()),
             executed_requests=int(pods["executed_requests"].sum()),
             busy_s=float(pods["busy_s"].sum()),
-            latency_counts=self._engine.tally.latency.copy(),
+            latency_counts=tally["latency"].copy(),
             replica_changes=self._replica_changes,
             pod_starts=self._deployment.starts,
             pod_restarts=self._deployment.restarts,
