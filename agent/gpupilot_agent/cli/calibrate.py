@@ -39,7 +39,7 @@ def calibrate(
             help="Profile that gives what a recording does not show, such as the cold start.",
             metavar="FILE|NAME",
         ),
-    ] = "mobilenetv4-edge",
+    ] = options.DEFAULT_PROFILE,
     arrivals: Annotated[
         Path | None,
         typer.Option(help="Exact arrivals of the same service, column t_s: tells burstiness."),

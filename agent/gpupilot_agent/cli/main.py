@@ -8,7 +8,7 @@ from importlib.metadata import version as installed_version
 
 import typer
 
-from gpupilot_agent.cli import calibrate, explain, record, simulate
+from gpupilot_agent.cli import calibrate, compare, explain, record, report, simulate, train, tune
 from gpupilot_agent.cli.examples import examples
 from gpupilot_agent.cli.outcome import ExitCode, tell
 from gpupilot_envs.errors import GpupilotError
@@ -30,6 +30,10 @@ app = typer.Typer(
 
 
 app.command("simulate", epilog=simulate.EXAMPLES)(simulate.simulate)
+app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
+app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("record", epilog=record.EXAMPLES)(record.record)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("explain", epilog=explain.EXAMPLES)(explain.explain)

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+DEFAULT_PROFILE = "mobilenetv4-edge"
+"""The embedded profile; written out, because help must not wait for its module."""
+
 Profile = Annotated[
     str,
     typer.Option(
@@ -22,3 +25,16 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random; same 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
 Out = Annotated[Path, typer.Option(help="Where to write.", metavar="PATH")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes that work at once.")]
+ScaleToReplicas = Annotated[
+    float | None,
+    typer.Option(help="Scale each trace so that its mean demand is what so many replicas carry."),
+]
+Cv = Annotated[float, typer.Option(help="Coefficient of variation of arrival gaps; 1 is Poisson.")]
+Hours = Annotated[
+    float, typer.Option(min=0, help="Hours scored of each trace, spread over it; 0 for all.")
+]
+
+
+def hours_of(hours: float) -> float | None:
+    """Return the hours to score, ``None`` for all of a trace."""
+    return hours or None

@@ -6,7 +6,7 @@ Everything goes to standard error, so that standard output holds the result alon
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -46,6 +46,13 @@ def meter(label: str, total: float) -> Iterator[Meter]:
             yield show
     else:
         yield _Plain(console, label, total)
+
+
+@contextmanager
+def counter(label: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Show the progress of work that says itself how much there is: done, total, remark."""
+    with meter(label, 1.0) as show:
+        yield lambda done, total, note: show(done / max(total, 1), f"{done}/{total} {note}")
 
 
 @contextmanager

@@ -8,22 +8,23 @@ from typing import Annotated
 import typer
 
 from gpupilot_agent.cli import options, show
-from gpupilot_agent.cli.checks import percent, positive, unused
+from gpupilot_agent.cli.checks import positive, unused
 from gpupilot_agent.cli.examples import examples
 from gpupilot_agent.cli.progress import meter
+from gpupilot_agent.cli.scenes import bundle_of, scene_of
 
 EXAMPLES = examples(
     "gpupilot record --trace day.parquet --policy queueing --out records/shop",
     "gpupilot record --trace day.parquet --replicas 4 --out records/fixed",
     "gpupilot record --profile my.yaml --trace day.csv --policy ppo \\\n"
-    "  --bundle bundles/mine.npz --out records/learned",
+    "  --bundle bundles/mine --out records/learned",
 )
 
 
 def record(
     trace: Annotated[Path, typer.Option(help="Traffic: a rate trace with columns t_s, rps.")],
     out: options.Out,
-    profile: options.Profile = "mobilenetv4-edge",
+    profile: options.Profile = options.DEFAULT_PROFILE,
     policy: Annotated[str, typer.Option(help="Who decides: a baseline's name, or ppo.")] = "static",
     bundle: Annotated[
         Path | None, typer.Option(help="The trained policy, where --policy is ppo.")
@@ -31,10 +32,8 @@ def record(
     replicas: Annotated[
         int | None, typer.Option(min=1, help="Record a fixed number of replicas instead.")
     ] = None,
-    scale_to_replicas: Annotated[
-        float | None,
-        typer.Option(help="Scale the trace so that its mean is the capacity of so many replicas."),
-    ] = None,
+    scale_to_replicas: options.ScaleToReplicas = None,
+    cv: options.Cv = 1.0,
     every: Annotated[float, typer.Option(help="Seconds between two rows, and their window.")] = 15,
     target_ms: options.TargetMs = 60.0,
     attainment: options.AttainmentPercent = 99.0,
@@ -47,20 +46,17 @@ def record(
     `gpupilot calibrate`, decisions.parquet for `gpupilot explain`.
     """
     from gpupilot_agent import recorder
-    from gpupilot_agent.bundle import load
-    from gpupilot_agent.comparison.scene import Scene
     from gpupilot_agent.decision_log import write_decisions
-    from gpupilot_envs.embedded import find_profile
-    from gpupilot_envs.limits import Targets
     from gpupilot_envs.workload.recording import read_traffic, write_recording
 
-    positive(every=every, target_ms=target_ms, scale_to_replicas=scale_to_replicas)
-    percent(attainment=attainment)
+    positive(every=every)
     unused(out)
-    scene = Scene(
-        profile=find_profile(profile),
-        targets=Targets(latency_s=target_ms / 1000.0, attainment_ratio=attainment / 100.0),
+    scene = scene_of(
+        profile,
+        target_ms=target_ms,
+        attainment=attainment,
         scale_to_replicas=scale_to_replicas,
+        cv=cv,
         hours=None,
         warm_up_s=0.0,
     )
@@ -73,7 +69,7 @@ def record(
             seed=seed,
             every_s=every,
             replicas=replicas,
-            bundle=None if bundle is None else load(bundle),
+            bundle=bundle_of(bundle),
             on_progress=told,
         )
     write_recording(out / "recording.parquet", recording)

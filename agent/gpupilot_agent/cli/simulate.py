@@ -40,7 +40,7 @@ class Balancing(StrEnum):
 
 def simulate(
     replicas: Annotated[int, typer.Option(min=1, help="Pods that serve, all ready.")],
-    profile: options.Profile = "mobilenetv4-edge",
+    profile: options.Profile = options.DEFAULT_PROFILE,
     instances: Annotated[
         int | None, typer.Option(min=1, help="Model instances per pod; default: the profile's.")
     ] = None,

@@ -1,0 +1,116 @@
+"""From options to the scene and traffic of a search, a comparison or a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpupilot_agent.cli.checks import percent, positive
+from gpupilot_envs.errors import InputInvalid, TraceInvalid
+
+if TYPE_CHECKING:
+    from gpupilot_agent.bundle import Bundle
+    from gpupilot_agent.comparison.scene import Scene
+    from gpupilot_envs.workload.trace import RateTrace
+
+BESIDE_TRACES = ("gaps.csv", "index.csv")
+"""Tables that may lie beside traces and are none."""
+
+
+def scene_of(
+    profile: str,
+    *,
+    target_ms: float,
+    attainment: float,
+    scale_to_replicas: float | None,
+    cv: float,
+    hours: float | None,
+    warm_up_s: float = 600.0,
+) -> Scene:
+    """Return the scene the options describe.
+
+    Args:
+        profile: Embedded name or file.
+        target_ms: Latency target in milliseconds.
+        attainment: Percent of requests that must be in time.
+        scale_to_replicas: Mean demand of every trace in replicas, ``None`` keeps its rates.
+        cv: Coefficient of variation of arrival gaps.
+        hours: Hours of each trace to score, ``None`` for all.
+        warm_up_s: Seconds before each scored window.
+
+    Raises:
+        InputInvalid: An option is out of range or the profile is invalid; names it.
+    """
+    from gpupilot_agent.comparison.scene import Scene
+    from gpupilot_envs.embedded import find_profile
+    from gpupilot_envs.limits import Targets
+
+    positive(target_ms=target_ms, scale_to_replicas=scale_to_replicas, cv=cv, hours=hours)
+    percent(attainment=attainment)
+    return Scene(
+        profile=find_profile(profile),
+        targets=Targets(latency_s=target_ms / 1000.0, attainment_ratio=attainment / 100.0),
+        scale_to_replicas=scale_to_replicas,
+        cv=cv,
+        hours=hours,
+        warm_up_s=warm_up_s,
+    )
+
+
+def traces_of(paths: Iterable[Path]) -> tuple[RateTrace, ...]:
+    """Return the traffic in files and folders, a folder's files in the order of their names.
+
+    Raises:
+        TraceInvalid: A folder holds no trace, or a file is none.
+    """
+    from gpupilot_envs.workload.recording import read_traffic
+
+    return tuple(read_traffic(file) for file in files_of(paths))
+
+
+def files_of(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """Return the files and, of folders, the traces in them in the order of their names.
+
+    Raises:
+        TraceInvalid: A folder holds no trace.
+    """
+    return tuple(file for path in paths for file in _files(path))
+
+
+def bundle_of(path: Path | None) -> Bundle | None:
+    """Return the policy in a file or in the folder a training left, ``None`` where none is given.
+
+    Raises:
+        BundleRefused: Not a bundle of this version.
+    """
+    from gpupilot_agent.bundle import load
+
+    if path is None:
+        return None
+    return load(path / "policy.npz" if path.is_dir() else path)
+
+
+def names_of(policies: str) -> tuple[str, ...]:
+    """Return the names in a comma-separated list.
+
+    Raises:
+        InputInvalid: The list is empty.
+    """
+    names = tuple(name.strip() for name in policies.split(",") if name.strip())
+    if not names:
+        raise InputInvalid("--policies", policies, "names separated by commas")
+    return names
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = [
+        file
+        for file in sorted(path.iterdir())
+        if file.suffix in (".parquet", ".csv") and file.name not in BESIDE_TRACES
+    ]
+    if not found:
+        raise TraceInvalid(str(path), "a folder without traces", "Parquet or CSV files in it")
+    return found
