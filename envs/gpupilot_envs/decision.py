@@ -135,15 +135,20 @@ class Seats:
         self.budget[indices] = 0.0
 
     def observe(
-        self, readings: NDArray[np.float64], running: NDArray[np.int64]
+        self,
+        indices: NDArray[np.int64],
+        readings: NDArray[np.float64],
+        running: NDArray[np.int64],
     ) -> NDArray[np.float32]:
-        """Take one reading per service and return the observations, shape ``(n, len(FIELDS))``.
+        """Take a reading of some services; return the observations of all, not a copy.
 
         Args:
+            indices: Services that are read, int64.
             readings: :meth:`Signals.row` of every service, shape ``(n, len(SIGNAL_FIELDS))``.
             running: Replicas each service was last told to run, shape ``(n,)``.
         """
-        _observe_all(
+        _observe_some(
+            indices,
             readings,
             running,
             self._rows,
@@ -188,7 +193,8 @@ class Seats:
 
 
 @compiled
-def _observe_all(
+def _observe_some(
+    indices: NDArray[np.int64],
     readings: NDArray[np.float64],
     running: NDArray[np.int64],
     rows: NDArray[np.float64],
@@ -202,7 +208,7 @@ def _observe_all(
     out: NDArray[np.float32],
 ) -> None:
     size = rows.shape[1]
-    for i in range(readings.shape[0]):
+    for i in indices:
         newest[i] = (newest[i] + 1) % size
         count[i] = min(count[i] + 1, size)
         rows[i, newest[i]] = readings[i]

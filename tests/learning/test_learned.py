@@ -67,7 +67,7 @@ def _batched(service: Service, bundle: Bundle, streams: list[list[Signals]]) -> 
     seen: list[list[Any]] = [[] for _ in range(n)]
     for step in zip(*streams, strict=True):
         rows = np.stack([reading.row() for reading in step])
-        actions = bundle.act(seats.observe(rows, running))
+        actions = bundle.act(seats.observe(np.arange(n), rows, running))
         running = seats.decide(actions, running, np.array([r.at_s for r in step]))
         for i in range(n):
             budget, before = seats.budget[i].tobytes(), seats.before[i].tobytes()
@@ -94,7 +94,7 @@ def test_scalar_and_vectorised_observations_are_equal_bit_for_bit(
     for reading in readings(100, missing=0.05):
         history = history.push(reading)
         view = _view(service, history, 4, reading.at_s)
-        seats.observe(reading.row()[None, :], np.array([4]))
+        seats.observe(np.array([0]), reading.row()[None, :], np.array([4]))
         proposal = policy.act(view, memory)
         carried = replace(proposal.memory, before=seats.before[0])
         row = knobs_row(knobs_of(bundle, view, 0.0))

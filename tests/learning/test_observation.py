@@ -26,7 +26,7 @@ def _observe(service: Service, readings: list[Signals], running: int = 3) -> dic
     seats = Seats(1)
     seats.seat([service])
     for reading in readings:
-        seats.observe(reading.row()[None, :], np.array([running]))
+        seats.observe(np.array([0]), reading.row()[None, :], np.array([running]))
     return dict(zip(NAMES, seats.observations[0].tolist(), strict=True))
 
 
@@ -91,10 +91,10 @@ def test_every_field_answers_to_something(service: Service, readings: Readings) 
         seats.seat([varied])
         missing = 0.3 if seed % 2 else 0.0
         for reading in readings(30 + seed, seed=seed, missing=missing):
-            seats.observe(reading.row()[None, :], np.array([1 + seed]))
+            seats.observe(np.array([0]), reading.row()[None, :], np.array([1 + seed]))
             action = np.array([[seed % 7, seed % 4, seed % 5]])
             seats.decide(action, np.array([1 + seed]), np.array([reading.at_s]))
-        seats.observe(reading.row()[None, :], np.array([1 + seed]))
+        seats.observe(np.array([0]), reading.row()[None, :], np.array([1 + seed]))
         seen.append(seats.observations[0].copy())
     still = np.ptp(np.stack(seen), axis=0) == 0
     assert [name for name, flat in zip(NAMES, still, strict=True) if flat] == []

@@ -1,0 +1,151 @@
+"""PPO from Stable-Baselines3, started at the classical controller and held to a constraint.
+
+Proximal policy optimisation: Schulman et al., arXiv:1707.06347, 2017; the implementation is
+``stable_baselines3.PPO``. Ours are the start (the head prefers the neutral action, so that
+the greedy policy of episode 0 *is* the classical controller), the first updates that fit only the
+critic, and the dual ascent on the price of a late request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from torch.distributions import Distribution
+
+from gpupilot_agent.bundle import Layer
+from gpupilot_agent.ppo_vec_env import FleetVecEnv, Totals
+from gpupilot_agent.training_config import PpoSettings
+from gpupilot_envs.actions import NEUTRAL, SIZES
+from gpupilot_envs.objective import ascend
+
+
+def build(
+    env: FleetVecEnv,
+    settings: PpoSettings,
+    *,
+    seed: int,
+    remaining: Callable[[], float],
+    tensorboard: str | None = None,
+) -> PPO:
+    """Return a PPO whose greedy policy is the neutral action everywhere.
+
+    Args:
+        env: The fleet to train on.
+        settings: Hyperparameters.
+        seed: Seed of the weights and of the sampled actions.
+        remaining: Share of the training still to come, 1 to 0, for the learning rate.
+        tensorboard: Folder of event files, or ``None``.
+    """
+    torch.set_num_threads(1)
+    # every distribution of every step would check its own arguments again
+    Distribution.set_default_validate_args(value=False)
+    span = settings.learning_rate - settings.learning_rate_end
+    model = PPO(
+        "MlpPolicy",
+        env,
+        learning_rate=lambda _: settings.learning_rate_end + span * remaining(),
+        n_steps=settings.n_steps,
+        batch_size=settings.batch_size,
+        n_epochs=settings.n_epochs,
+        gamma=settings.gamma,
+        gae_lambda=settings.gae_lambda,
+        clip_range=settings.clip_range,
+        ent_coef=settings.entropy,
+        max_grad_norm=1.0,
+        policy_kwargs={"net_arch": [settings.hidden, settings.hidden]},
+        tensorboard_log=tensorboard,
+        seed=seed,
+        device="cpu",
+    )
+    _prefer_neutral(model, settings.neutral_logit)
+    return model
+
+
+def layers_of(model: PPO) -> tuple[Layer, ...]:
+    """Return the actor of a model as plain arrays, as a bundle holds it."""
+    linear = [m for m in model.policy.mlp_extractor.policy_net if hasattr(m, "weight")]
+    return tuple(
+        (
+            np.ascontiguousarray(module.weight.detach().numpy().T.astype(np.float32)),
+            np.ascontiguousarray(module.bias.detach().numpy().astype(np.float32)),
+        )
+        for module in [*linear, model.policy.action_net]
+    )
+
+
+def logits_of(model: PPO, observations: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return torch's own logits, to hold a bundle's against."""
+    with torch.no_grad():
+        seen = torch.as_tensor(observations)
+        latent = model.policy.mlp_extractor.forward_actor(seen)
+        logits: np.ndarray[Any, Any] = model.policy.action_net(latent).numpy()
+        return logits
+
+
+class DualAscent(BaseCallback):  # type: ignore[misc]
+    """Moves the price of a late request after every rollout and tells what the rollout was.
+
+    The first updates fit only the critic: a policy moved by the advantages of a critic that knows
+    nothing would leave the classical controller at random.
+    """
+
+    def __init__(
+        self,
+        env: FleetVecEnv,
+        settings: PpoSettings,
+        *,
+        updates_before: int,
+        allowed_ratio: float,
+        on_rollout: Callable[[Totals], bool],
+    ) -> None:
+        """Watch ``env``; ``on_rollout`` returns whether training goes on."""
+        super().__init__()
+        self._env = env
+        self._settings = settings
+        self._allowed_ratio = allowed_ratio
+        self._on_rollout = on_rollout
+        self._rollouts = updates_before
+        self._go_on = True
+
+    def _on_step(self) -> bool:
+        return self._go_on
+
+    def _on_rollout_end(self) -> None:
+        totals = self._env.take_totals()
+        self._go_on = self._on_rollout(totals)
+        self._rollouts += 1
+        trains = self._rollouts > self._settings.critic_updates
+        _let_actor_learn(self.model, trains=trains)
+        control = self._env.control
+        self.logger.record("serving/late_ratio", totals.late_ratio)
+        self.logger.record("serving/cost_ratio", totals.cost_ratio)
+        self.logger.record("serving/multiplier", control.multiplier)
+        if trains:
+            control.multiplier = ascend(
+                control.multiplier,
+                late_ratio=totals.late_ratio,
+                allowed_ratio=self._allowed_ratio,
+                rate=self._settings.multiplier_rate,
+            )
+
+
+def _prefer_neutral(model: PPO, lead: float) -> None:
+    head = model.policy.action_net
+    at = 0
+    with torch.no_grad():
+        head.weight.mul_(0.1)
+        head.bias.zero_()
+        for size, neutral in zip(SIZES, NEUTRAL, strict=True):
+            head.bias[at + neutral] = lead
+            at += size
+
+
+def _let_actor_learn(model: PPO, *, trains: bool) -> None:
+    for module in (model.policy.mlp_extractor.policy_net, model.policy.action_net):
+        for parameter in module.parameters():
+            parameter.requires_grad_(trains)

@@ -1,0 +1,150 @@
+"""The record of a training run: everything that decides its outcome, as one frozen dataclass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gpupilot_envs.actions import Controller
+from gpupilot_envs.embedded import DEFAULT
+from gpupilot_envs.errors import InputInvalid
+from gpupilot_envs.limits import Limits
+from gpupilot_envs.scenarios import Ranges
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PpoSettings:
+    """Hyperparameters of PPO (Schulman et al., arXiv:1707.06347) and of the dual ascent.
+
+    Attributes:
+        n_steps: Decisions of every service between two updates.
+        batch_size: Rows of one gradient step.
+        n_epochs: Passes over the rollout per update.
+        gamma: Discount per decision; 0.97 looks about eight minutes ahead.
+        gae_lambda: Bias against variance of the advantage.
+        clip_range: Largest relative change of a probability per update.
+        learning_rate: Of Adam, at the start.
+        learning_rate_end: Of Adam, at the end; linear between.
+        entropy: Weight of the entropy bonus.
+        hidden: Units of the two tanh layers of actor and critic.
+        neutral_logit: Lead of the neutral action's logit at the start.
+        critic_updates: First updates that fit only the critic.
+        multiplier: Price of a late request at the start.
+        multiplier_rate: Step size of the dual ascent.
+    """
+
+    n_steps: int = 64
+    batch_size: int = 8192
+    n_epochs: int = 4
+    gamma: float = 0.97
+    gae_lambda: float = 0.95
+    clip_range: float = 0.2
+    learning_rate: float = 1.5e-3
+    learning_rate_end: float = 1e-4
+    entropy: float = 0.003
+    hidden: int = 64
+    neutral_logit: float = 1.5
+    critic_updates: int = 4
+    multiplier: float = 25.0
+    multiplier_rate: float = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """What ``gpupilot train`` takes, and what the bundle records of it.
+
+    Attributes:
+        out: Folder that receives ``policy.npz``, ``checkpoint.pt`` and ``training.jsonl``.
+        profiles: Embedded names or files of the services to train on.
+        target_ms: Latency target in milliseconds.
+        attainment_ratio: Share of requests that must be in time.
+        traces: Rate traces to train on, split by day; generated families where none is given.
+        generated: Number of generated traces where no trace is given.
+        controller: The classical controller the policy starts from and moves.
+        frames: Service-decisions to train on at most.
+        max_seconds: Wall-clock seconds after which training stops early.
+        services: Services trained side by side.
+        validate_every: Updates between two validations.
+        episode_s: Length of an episode in seconds.
+        seed: Decides traffic, services, weights and sampled actions.
+        limits: Envelope of every service.
+        ranges: What differs between services.
+        ppo: Hyperparameters.
+        tensorboard: Whether to write event files.
+        resume: Whether to go on from ``checkpoint.pt`` where it exists.
+    """
+
+    out: Path
+    profiles: tuple[str, ...] = (DEFAULT,)
+    target_ms: float = 60.0
+    attainment_ratio: float = 0.99
+    traces: tuple[Path, ...] = ()
+    generated: int = 64
+    controller: Controller = field(default_factory=Controller)
+    frames: int = 5_000_000
+    max_seconds: float | None = None
+    services: int = 512
+    validate_every: int = 8
+    episode_s: float = 7200.0
+    seed: int = 0
+    limits: Limits = field(default_factory=lambda: Limits(replicas_max=64))
+    ranges: Ranges = field(default_factory=Ranges)
+    ppo: PpoSettings = field(default_factory=PpoSettings)
+    tensorboard: bool = False
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained.
+
+        Raises:
+            InputInvalid: A number is out of its range; names it.
+        """
+        for name, least in (("services", 2), ("frames", 1), ("validate_every", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value < least:
+                raise InputInvalid(name, value, f"an integer of {least} or more")
+        if not 0.5 <= self.attainment_ratio < 1.0:
+            raise InputInvalid("attainment_ratio", self.attainment_ratio, "0.5 or more, below 1")
+        if self.max_seconds is not None and not self.max_seconds > 0.0:
+            raise InputInvalid("max_seconds", self.max_seconds, "seconds above 0")
+        if not self.profiles:
+            raise InputInvalid("profiles", self.profiles, "at least one profile")
+
+    def plain(self) -> dict[str, Any]:
+        """Return the configuration as JSON-like values."""
+        document = asdict(self)
+        document["out"] = str(self.out)
+        document["profiles"] = list(self.profiles)
+        document["traces"] = [str(path) for path in self.traces]
+        return document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far training is, for a progress bar.
+
+    Attributes:
+        phase: What is being done: ``preparing``, ``training`` or ``done``.
+        fraction: Share of the whole that is done, 0 to 1.
+        eta_s: Seconds to go at the present pace; ``None`` while unknown.
+        frames: Service-decisions so far.
+        attainment_ratio: Share of requests in time during the last rollout, exploration included.
+        cost_ratio: GPU time over what the mean demand needs, same rollout.
+        multiplier: Price of a late request.
+        saving: Last validation: GPU time saved against the classical controller at equal
+            attainment, as a share; ``None`` before the first.
+    """
+
+    phase: str
+    fraction: float
+    eta_s: float | None = None
+    frames: int = 0
+    attainment_ratio: float | None = None
+    cost_ratio: float | None = None
+    multiplier: float | None = None
+    saving: float | None = None
+
+
+OnProgress = Callable[[Progress], None]

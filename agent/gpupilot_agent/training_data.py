@@ -1,0 +1,99 @@
+"""What a policy is trained and validated on: fitted services and traffic that never overlap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpupilot_agent.training_config import TrainConfig
+from gpupilot_envs.embedded import find_profile
+from gpupilot_envs.fleet.fit import fit
+from gpupilot_envs.fleet.rates import RateLibrary
+from gpupilot_envs.fleet.table import FleetTables
+from gpupilot_envs.limits import Targets
+from gpupilot_envs.scenarios import Scenarios
+from gpupilot_envs.workload.randomisation import TRAINING_FAMILIES, random_traffic
+from gpupilot_envs.workload.splits import Split, split_by_day
+from gpupilot_envs.workload.trace import RateTrace, read_trace
+
+GENERATED_S = 21_600.0
+"""Length of a generated trace; a day of its traffic is squeezed into it."""
+
+GENERATED_BIN_S = 5.0
+
+FAMILIES: tuple[str, ...] = tuple(name for name in TRAINING_FAMILIES if name != "onoff")
+"""Families generated for training; on/off traffic belongs to a service that scales to zero."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """Everything training draws from.
+
+    Attributes:
+        train: Services for training.
+        validation: Services on traffic that training never sees.
+        trace_hashes: SHA-256 of every trace by role and name.
+    """
+
+    train: Scenarios
+    validation: Scenarios
+    trace_hashes: dict[str, str]
+
+
+def prepare(config: TrainConfig, traffic: Split | None = None) -> Material:
+    """Fit the services and lay out the traffic.
+
+    Args:
+        config: The run.
+        traffic: Traffic to use instead of what ``config`` names; its test part is not read.
+
+    Raises:
+        InputInvalid: A profile, trace or target is wrong, or there is no traffic left.
+    """
+    profiles = [find_profile(name) for name in config.profiles]
+    targets = Targets(latency_s=config.target_ms / 1000.0, attainment_ratio=config.attainment_ratio)
+    tables = FleetTables.of([fit(profile, targets) for profile in profiles])
+    split = _traffic(config) if traffic is None else traffic
+
+    def scenarios(traces: tuple[RateTrace, ...]) -> Scenarios:
+        return Scenarios(
+            tables,
+            RateLibrary.of([trace for trace in traces if trace.mean_rps > 0.0]),
+            batch_max=[profile.batching.max_batch for profile in profiles],
+            controller=config.controller,
+            limits=config.limits,
+            episode_s=config.episode_s,
+            ranges=config.ranges,
+        )
+
+    return Material(
+        train=scenarios(split.train),
+        validation=scenarios(split.validation),
+        trace_hashes={
+            f"{role}/{trace.name}": trace.sha256
+            for role in ("train", "validation")
+            for trace in split.role(role)
+        },
+    )
+
+
+def _traffic(config: TrainConfig) -> Split:
+    if config.traces:
+        return split_by_day([read_trace(path) for path in config.traces])
+    held_back = max(config.generated // 4, 1)
+    return Split(
+        train=tuple(_generated(config.seed, "train", k) for k in range(config.generated)),
+        validation=tuple(_generated(config.seed, "validation", k) for k in range(held_back)),
+        test=(),
+    )
+
+
+def _generated(seed: int, role: str, index: int) -> RateTrace:
+    first = {"train": 0, "validation": 500_000}[role]
+    trace = random_traffic(
+        1_000_000 * seed + first + index,
+        duration_s=GENERATED_S,
+        bin_s=GENERATED_BIN_S,
+        families=FAMILIES,
+        day_s=GENERATED_S,
+    )
+    return trace.renamed(f"{trace.family}-{role}-{index}")

@@ -1,0 +1,148 @@
+"""A fleet under control: reset, step and reward over arrays, without a Python loop over services.
+
+The Gymnasium vector environment and the Stable-Baselines3 one are thin shells around it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpupilot_envs.decision import Seats
+from gpupilot_envs.fleet.world import FleetWorld
+from gpupilot_envs.objective import reward_arrays
+from gpupilot_envs.scenarios import Scenarios
+from gpupilot_envs.signals import SIGNAL_INDEX
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_AT = SIGNAL_INDEX["at_s"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What one decision interval brought every service, each array of shape ``(n, ...)``.
+
+    Attributes:
+        observations: After the interval; of a service that was reset, of its new episode.
+        final_observations: Of the services in ``ended``, before they were reset, ``(k, fields)``.
+        ended: Services whose episode was cut off by its length; nothing ever terminates.
+        rewards: Sum of the terms, float32.
+        terms: Named terms, shape ``(3, n)``: cost, lateness, churn.
+        demand: Requests that arrived over those of an average interval.
+        requests: Requests that arrived.
+        late: Requests not answered within the target.
+        gpu_seconds: GPU time held.
+    """
+
+    observations: NDArray[np.float32]
+    final_observations: NDArray[np.float32]
+    ended: Ints
+    rewards: NDArray[np.float32]
+    terms: Floats
+    demand: Floats
+    requests: Floats
+    late: Floats
+    gpu_seconds: Floats
+
+
+class FleetControl:
+    """Services of a :class:`FleetWorld` whose controller an agent moves, in episodes.
+
+    Attributes:
+        n: Number of services.
+        multiplier: Price of a late request; may be changed between steps.
+        running: Replicas every service was last told to run, int64, shape ``(n,)``.
+    """
+
+    def __init__(
+        self, n: int, scenarios: Scenarios, *, multiplier: float, replicas_max: int = 64
+    ) -> None:
+        """Lay out ``n`` services; :meth:`reset` fills them."""
+        self.n = n
+        self.multiplier = multiplier
+        self.running = np.zeros(n, dtype=np.int64)
+        self._scenarios = scenarios
+        self._world = FleetWorld(n, scenarios.tables, scenarios.rates, replicas_max=replicas_max)
+        self._seats = Seats(n)
+        self._demand_rps = np.ones(n)
+        self._slo_rps = np.ones(n)
+        self._left = np.zeros(n, dtype=np.int64)
+        self._everyone = np.arange(n)
+
+    @property
+    def episode_steps(self) -> int:
+        """Decisions of a whole episode."""
+        return round(self._scenarios.episode_s / self._world.interval_s)
+
+    def reset(self, random: np.random.Generator, *, stagger: bool) -> NDArray[np.float32]:
+        """Give every service a new episode and return the observations.
+
+        Args:
+            random: Draws the services and everything about them.
+            stagger: Whether the first episodes end at random times, so that later ones do not
+                all end in the same step.
+        """
+        self._random = random
+        self._seat(self._everyone)
+        if stagger:
+            self._left = random.integers(1, self.episode_steps + 1, size=self.n)
+        return self._seats.observations.copy()
+
+    def step(self, actions: Ints) -> Step:
+        """Carry out one action per service, int64, shape ``(n, axes)``, and let time pass."""
+        world, before = self._world, self.running
+        self.running = self._seats.decide(actions, before, world.rows[:, _AT].copy())
+        world.step(self.running)
+        self._seats.observe(self._everyone, world.rows, self.running)
+        late = world.arrivals - world.in_time
+        terms = self._reward_terms(np.abs(self.running - before), late)
+        requests, gpu_seconds = world.arrivals.copy(), world.gpu_seconds.copy()
+        demand = requests / (world.interval_s * self._demand_rps)
+        self._left -= 1
+        ended = np.flatnonzero(self._left == 0)
+        final = self._seats.observations[ended]
+        if len(ended):
+            self._seat(ended)
+        return Step(
+            observations=self._seats.observations.copy(),
+            final_observations=final,
+            ended=ended,
+            rewards=terms.sum(axis=0).astype(np.float32),
+            terms=terms,
+            demand=demand,
+            requests=requests,
+            late=late,
+            gpu_seconds=gpu_seconds,
+        )
+
+    def demand_ahead(self, intervals: int) -> Floats:
+        """Return the true rate of the next intervals in requests/s, ``(n, intervals)``."""
+        return self._world.demand_ahead(intervals)
+
+    def _reward_terms(self, changed: Ints, late: Floats) -> Floats:
+        return reward_arrays(
+            gpu_seconds=self._world.gpu_seconds,
+            late_requests=late,
+            replicas_changed=changed.astype(np.float64),
+            interval_s=self._world.interval_s,
+            demand_rps=self._demand_rps,
+            slo_rps=self._slo_rps,
+            multiplier=self.multiplier,
+        )
+
+    def _seat(self, indices: Ints) -> None:
+        """Start new episodes at ``indices`` and observe their first reading."""
+        drawn = self._scenarios.draw(self._random, len(indices))
+        self._world.reset(indices, drawn.episodes)
+        self._seats.seat_rows(
+            indices, service=drawn.service, knobs=drawn.knobs, limits=drawn.limits
+        )
+        self.running[indices] = drawn.episodes.replicas
+        self._demand_rps[indices] = drawn.demand_rps
+        self._slo_rps[indices] = drawn.service[:, 0]
+        self._left[indices] = self.episode_steps
+        self._seats.observe(indices, self._world.rows, self.running)
