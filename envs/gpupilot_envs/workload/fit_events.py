@@ -91,8 +91,9 @@ def fit_ramps(series: Series) -> RampsParams | None:
     if len(turns) < _EVENTS_LEAST + 1:
         return None
     levels = smooth[turns]
-    line = np.interp(np.arange(len(raw)), turns, levels)
-    noise_sigma, noise_tau_s = noise_of(raw - line, series)
+    legs = np.arange(turns[0], turns[-1] + 1)
+    line = np.log(np.interp(legs, turns, np.exp(levels)))
+    noise_sigma, noise_tau_s = noise_of(raw[legs] - line, series)
     return RampsParams(
         leg_s=float(np.diff(turns).mean()) * series.bin_s,
         level_sigma=float(np.sqrt(np.mean((levels - np.median(levels)) ** 2))),
@@ -102,11 +103,11 @@ def fit_ramps(series: Series) -> RampsParams | None:
 
 
 def fit_onoff(series: Series) -> OnOffParams | None:
-    """Fit bouts and silences: below a tenth of the usual busy rate is silence.
+    """Fit bouts and silences: silence is a rate below a tenth of the usual one above the mean.
 
     Returns ``None`` below three bouts and three silences.
     """
-    busy = series.rates[series.rates > 0]
+    busy = series.rates[series.rates >= 1.0]
     on = (series.rates > _SILENT * float(np.median(busy))).astype(np.int64)
     bouts, silences = _inner_runs(on, 1), _inner_runs(on, 0)
     if min(len(bouts), len(silences)) < _EVENTS_LEAST:
@@ -177,13 +178,19 @@ def _events(excess: Floats, enter: float, least: float) -> list[tuple[float, flo
         peak = first + int(np.argmax(excess[first:end]))
         if above and excess[peak] > least:
             height = float(excess[peak])
-            found.append((height, _rise(excess, first, peak), _decay(excess, peak, height)))
+            found.append((height, _rise(excess, peak, height), _decay(excess, peak, height)))
     return found
 
 
-def _rise(excess: Floats, first: int, peak: int) -> float:
-    """Bins of the straight line from 0 to the peak, from where the event came into sight."""
-    return max((peak - first + 0.5) / (1.0 - min(float(excess[first] / excess[peak]), 0.8)), 0.5)
+def _rise(excess: Floats, peak: int, height: float) -> float:
+    """Bins of a straight rise: twice the way from half height to the peak."""
+    before = excess[max(0, peak - 720) : peak + 1][::-1]
+    below = before < height / 2.0
+    if not below.any():
+        return float(len(before))
+    at = int(np.argmax(below))
+    high, low = float(before[at - 1]), float(before[at])
+    return max(2.0 * (at - 1 + (high - height / 2.0) / (high - low)), 0.5)
 
 
 def _decay(excess: Floats, peak: int, height: float) -> float:

@@ -37,7 +37,7 @@ class FlashParams:
     events_per_day: float = 6.273
     height: float = 1.079
     height_sigma: float = 0.5938
-    rise_s: float = 400.5
+    rise_s: float = 289.0
     decay_s: float = 106.1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, wasserstein_distance
 
 from gpupilot_envs.workload.generators import Params, generate
 from gpupilot_envs.workload.model import Goodness
@@ -15,6 +15,7 @@ Floats = NDArray[np.float64]
 
 _SEEDS = (11, 12, 13)
 _STEP_S = 300.0
+_SPREAD_LEAST = 0.01
 _LAGS_S = (300.0, 900.0, 3600.0, 4 * 3600.0, 12 * 3600.0, 24 * 3600.0)
 
 
@@ -24,8 +25,8 @@ def goodness(series: Series, params: Params) -> Goodness:
     Generated requests are counted before they are compared, as those of the trace were.
     """
     parts = np.array([_distances(series, _generated(series, params, seed)) for seed in _SEEDS])
-    rates_ks, steps_ks, memory_rmse = parts.mean(axis=0).tolist()
-    return Goodness(rates_ks=rates_ks, steps_ks=steps_ks, memory_rmse=memory_rmse)
+    rates_w1, steps_ks, memory_rmse = parts.mean(axis=0).tolist()
+    return Goodness(rates_w1=rates_w1, steps_ks=steps_ks, memory_rmse=memory_rmse)
 
 
 def _generated(series: Series, params: Params, seed: int) -> Floats:
@@ -42,10 +43,14 @@ def _distances(series: Series, rates: Floats) -> tuple[float, float, float]:
     steps = ks_2samp(_steps(real, lag), _steps(drawn, lag), method="asymp").statistic
     memory = _memory(real, series.bin_s) - _memory(drawn, series.bin_s)
     return (
-        float(ks_2samp(real, drawn, method="asymp").statistic),
+        float(wasserstein_distance(real, drawn)) / max(_spread(real), _SPREAD_LEAST),
         float(steps),
         float(np.sqrt(np.mean(memory**2))),
     )
+
+
+def _spread(rates: Floats) -> float:
+    return float(np.mean(np.abs(rates - rates.mean())))
 
 
 def _steps(rates: Floats, lag: int) -> Floats:

@@ -26,21 +26,22 @@ class Goodness:
     """Distances between a trace and traffic generated from a fit, 0 (equal) to about 1 each.
 
     Attributes:
-        rates_ks: Kolmogorov-Smirnov distance of the distributions of rates.
+        rates_w1: Wasserstein distance of the distributions of rates, over the mean absolute
+            deviation of the trace's rates.
         steps_ks: Kolmogorov-Smirnov distance of the changes of the log rate over five minutes
             (or one bin when that is longer): how sudden the traffic is.
         memory_rmse: Root mean square difference of the log rate's autocorrelation at lags of
             5 minutes to a day, as far as the trace reaches.
     """
 
-    rates_ks: float
+    rates_w1: float
     steps_ks: float
     memory_rmse: float
 
     @property
     def distance(self) -> float:
         """Sum of the three; less is better."""
-        return self.rates_ks + self.steps_ks + self.memory_rmse
+        return self.rates_w1 + self.steps_ks + self.memory_rmse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

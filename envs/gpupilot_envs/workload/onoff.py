@@ -26,11 +26,11 @@ class OnOffParams:
     """
 
     family: Literal["onoff"] = "onoff"
-    on_s: float = 26.92
-    off_s: float = 59.0
-    dwell_shape: float = 1.389
-    level_sigma: float = 0.5259
-    off_level: float = 0.001177
+    on_s: float = 26.15
+    off_s: float = 59.75
+    dwell_shape: float = 1.383
+    level_sigma: float = 0.5191
+    off_level: float = 0.00284
 
 
 def onoff(params: OnOffParams, *, duration_s: float, bin_s: float, seed: int) -> RateTrace:

@@ -28,8 +28,8 @@ class RampsParams:
     family: Literal["ramps"] = "ramps"
     leg_s: float = 4442.0
     level_sigma: float = 0.5375
-    noise_sigma: float = 0.1771
-    noise_tau_s: float = 5521.0
+    noise_sigma: float = 0.1799
+    noise_tau_s: float = 5306.0
 
 
 def ramps(params: RampsParams, *, duration_s: float, bin_s: float, seed: int) -> RateTrace:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
 
 from gpupilot_envs.errors import TraceInvalid
 from gpupilot_envs.workload.trace import DAY_S, RateTrace
@@ -76,10 +77,11 @@ def logarithm(rates: Floats) -> Floats:
 
 
 def autocovariance(values: Floats, lags: NDArray[np.int64]) -> Floats:
-    """Return the autocovariance at each lag, shape of ``lags``."""
-    centred = values - values.mean()
-    size = len(centred)
-    return np.array([float(centred[: size - lag] @ centred[lag:]) / size for lag in lags.tolist()])
+    """Return the autocovariance at each lag, shape of ``lags``, by the power spectrum."""
+    size = len(values)
+    padded = next_fast_len(2 * size, real=True)
+    power = np.abs(rfft(values - values.mean(), padded)) ** 2
+    return np.asarray(irfft(power, padded)[lags] / size, dtype=np.float64)
 
 
 def correlated_part(values: Floats, bin_s: float) -> tuple[float, float, float]:

@@ -62,12 +62,11 @@ class Split:
         seen: dict[str, str] = {}
         for role in ROLES:
             for trace in self.role(role):
+                here = f"{role}: {trace.name}"
                 for mark in (trace.name, trace.sha256):
                     if mark in seen:
-                        raise TraceInvalid(
-                            f"{role}: {trace.name}", "again", f"new after {seen[mark]}"
-                        )
-                    seen[mark] = f"{role}: {trace.name}"
+                        raise TraceInvalid(here, "given twice", f"other data than {seen[mark]}")
+                    seen[mark] = here
 
     def role(self, role: Role) -> tuple[RateTrace, ...]:
         """Return the traces of one role."""
