@@ -28,7 +28,9 @@ def closed_form(name: str = "mm1", cold_start_mean_s: float = 30.0) -> FleetTabl
     plant["gpu_share"] = 1.0
     plant["idle_w"] = 30.0
     plant["busy_w"] = 150.0
-    plant["memory_bytes"] = 1e9
+    plant["full_batch"] = 1.0
+    plant["full_compute_s"] = 1.0 / SERVICE_RPS
+    plant["latency_shown_max_s"] = 60.0 * TARGET_S
     plant["steady_load_max"] = 0.975
     bursts = np.array([1.0, 2.0, 4.0, 6.0])
     loads = np.array([0.02, 0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975])

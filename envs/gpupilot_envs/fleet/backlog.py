@@ -36,11 +36,16 @@ _P50 = int(Steady.LOG_P50)
 _QUEUE = int(Steady.QUEUE_S)
 _BATCH = int(Steady.BATCH)
 _BUSY = int(Steady.BUSY)
+_COMPUTE = int(Steady.COMPUTE_S)
+_SLOPE = int(Steady.IN_TIME_SLOPE)
+_SLOPES = 4
 _LEVEL_IN_TIME = int(Level.IN_TIME_INTEGRAL)
 _LEVEL_P50 = int(Level.LOG_P50)
 
 NOTICEABLE = 0.02
 """Backlog beyond the steady state, as a share of the target, below which it is not felt."""
+
+_LEAST_LOAD = 0.1
 
 _SETTLED = 0.8
 """Share of the steady backlog from which on a rising backlog counts as steady."""
@@ -118,9 +123,11 @@ def _drain(
     felt[_IN_TIME] = share * (above - below) / gone + (1.0 - share) * felt[_IN_TIME]
     felt[_QUEUE] += share * 0.5 * (excess_s + left_s)
     felt[_BUSY] = share + (1.0 - share) * felt[_BUSY]
+    _fill_batches(plant, share, felt)
     for k in range(3):
         late = max(excess_s - speed * (1.0 - _quantile(k)) * span_s, 0.0)
-        felt[_P50 + k] = np.log(np.exp(felt[_P50 + k]) + late)
+        # an answer shows the wait of when its request came: the backlog was larger then
+        felt[_P50 + k] = np.log(np.exp(felt[_P50 + k]) + late / max(load, _LEAST_LOAD))
 
 
 @compiled
@@ -148,13 +155,24 @@ def _grow(
     felt[_IN_TIME] = share * in_time + (1.0 - share) * felt[_IN_TIME]
     felt[_ERRORS] *= 1.0 - share
     felt[_QUEUE] = share * 0.5 * (low + high) / min(load, 1.0) + (1.0 - share) * felt[_QUEUE]
+    _fill_batches(plant, share * min(max(high - felt[_BACKLOG], 0.0) / (high - low), 1.0), felt)
     for k in range(3):
-        reached = low + _quantile(k) * (high - low)
+        # an answer shows the wait of when its request came: the backlog was smaller then
+        reached = (low + _quantile(k) * (high - low)) / max(load, 1.0)
         at = level_position(reached, level_max_s)
         log_s = read_level(levels, profile, burst, at, _LEVEL_P50 + k)
         if reached > level_max_s:
             log_s = np.log(np.exp(log_s) + reached - level_max_s)
         felt[_P50 + k] = share * log_s + (1.0 - share) * felt[_P50 + k]
+
+
+@compiled
+def _fill_batches(plant: np.void, share: float, felt: Floats) -> None:
+    """Let a share of the requests be served in full batches, whatever the arrivals do."""
+    felt[_BATCH] += share * (plant["full_batch"] - felt[_BATCH])
+    felt[_COMPUTE] += share * (plant["full_compute_s"] - felt[_COMPUTE])
+    for k in range(_SLOPES):
+        felt[_SLOPE + k] *= 1.0 - share
 
 
 @compiled

@@ -38,6 +38,7 @@ _COMPUTE = int(Steady.COMPUTE_S)
 _BATCH = int(Steady.BATCH)
 _BUSY = int(Steady.BUSY)
 _SLOPE = int(Steady.IN_TIME_SLOPE)
+_P50_SLOPE = int(Steady.LOG_P50_SLOPE)
 
 # the first columns of the sums are those of Steady, weighted by requests
 _REQUESTS = STEADY
@@ -96,19 +97,36 @@ def conclude(
     sums: Floats,
     interval_s: float,
     gpu_s: float,
+    waiting: float,
     changed: bool,
     kept: Floats,
     outcome: Floats,
 ) -> None:
-    """Write the interval's truth into ``outcome`` and its metrics into the newest of ``kept``."""
+    """Write the interval's truth into ``outcome`` and its metrics into the newest of ``kept``.
+
+    Args:
+        service: The service's memory, after the interval.
+        plant: Its constants.
+        random: State of every service's generator.
+        which: Place of the service in the fleet.
+        sums: The interval's sums.
+        interval_s: Its length.
+        gpu_s: Seconds that pods held their share.
+        waiting: Requests that waited when the interval began.
+        changed: Whether the number of pods asked for was changed.
+        kept: See :func:`gpupilot_envs.fleet.reading.show`.
+        outcome: By service and :class:`Outcome`.
+    """
     served = sums[_REQUESTS]
     mean = served + sums[_LOST]
     dispersion = 1.0 + service["dispersion"]
     arrivals = count(random, which, mean, dispersion)
     per = 1.0 / max(served, 1e-12)
     kept_share = served / max(mean, 1e-12)
-    excess = (arrivals - mean - dispersion) / max(mean, 1.0)
-    ratio = (sums[_IN_TIME] + excess * sums[_SLOPE]) * per * kept_share
+    excess = min(max((arrivals - mean) / max(mean, 1.0), -_EXCESS_MOST), _EXCESS_MOST)
+    # the mean over all draws must stay: requests of crowded intervals count more often
+    crowded = excess - dispersion / max(mean, 1.0)
+    ratio = (sums[_IN_TIME] + crowded * sums[_SLOPE]) * per * kept_share
     in_time = np.floor(arrivals * min(max(ratio, 0.0), 1.0) + uniform(random, which))
     in_time = min(in_time, arrivals)
     error_ratio = 1.0 - kept_share * (1.0 - sums[_ERRORS] * per)
@@ -125,9 +143,44 @@ def conclude(
     outcome[which, 6] = service["starting"]
     outcome[which, 7] = 1.0 if changed else 0.0
     newest = service["newest"]
+    pending = waiting_requests(service, plant)
+    kept[which, newest, _RATE] = arrivals / interval_s
+    kept[which, newest, _PENDING_REQUESTS] = pending
+    kept[which, newest, _INFLIGHT] = 0.5 * (waiting + pending) + sums[_COMPUTE] / interval_s
     kept[which, newest, _POWER] = energy_j / interval_s
-    _tell(service, plant, sums, interval_s, arrivals, in_time, errors, kept, which, newest)
+    kept[which, newest, _READY] = service["ready"]
+    kept[which, newest, _PENDING] = service["starting"]
+    # what is answered now may have waited since before: completions, not arrivals
+    completed = max(arrivals + waiting - pending, 0.0)
+    if completed >= 1.0:
+        kept[which, newest, _ERROR] = min(errors / completed, 1.0)
+        kept[which, newest, _ATTAINMENT] = min(in_time / completed, 1.0)
+    else:
+        kept[which, newest, _ERROR] = np.nan
+        kept[which, newest, _ATTAINMENT] = np.nan
+    pods = sums[_READY_S] > 0.0
+    kept[which, newest, _GPU_BUSY] = sums[_BUSY_S] / sums[_READY_S] if pods else np.nan
+    if completed >= 1.0 and served > 0.0:
+        _tell_latency(plant, sums, excess, per, kept, which, newest)
+    else:
+        for k in range(3):
+            kept[which, newest, _LATENCY + k] = np.nan
+        kept[which, newest, _QUEUE_TIME] = np.nan
+        kept[which, newest, _COMPUTE_TIME] = np.nan
+        kept[which, newest, _BATCH_MEAN] = np.nan
 
+
+@inlined
+def waiting_requests(service: np.void, plant: np.void) -> float:
+    """Return the requests that wait in all queues of the service now."""
+    fresh = service["ready"] - service["stranded"]
+    waiting_s = fresh * service["backlog_s"] + service["stranded"] * service["stranded_s"]
+    requests: float = waiting_s * plant["saturation_rps"]
+    return requests
+
+
+_EXCESS_MOST = 0.3
+"""Relative excess of arrivals up to which the slopes of the steady state are trusted."""
 
 _RATE = SIGNAL_INDEX["rate_rps"]
 _ERROR = SIGNAL_INDEX["error_ratio"]
@@ -139,62 +192,34 @@ _BATCH_MEAN = SIGNAL_INDEX["batch_mean"]
 _PENDING_REQUESTS = SIGNAL_INDEX["pending_requests"]
 _INFLIGHT = SIGNAL_INDEX["inflight_requests"]
 _GPU_BUSY = SIGNAL_INDEX["gpu_busy_ratio"]
-_MEMORY = SIGNAL_INDEX["gpu_memory_used_bytes"]
 _POWER = SIGNAL_INDEX["gpu_power_w"]
-_CPU = SIGNAL_INDEX["cpu_cores_used"]
 _READY = SIGNAL_INDEX["replicas_ready"]
 _PENDING = SIGNAL_INDEX["replicas_pending"]
 
 
 @inlined
-def _tell(
-    service: np.void,
+def _tell_latency(
     plant: np.void,
     sums: Floats,
-    interval_s: float,
-    arrivals: float,
-    in_time: float,
-    errors: float,
+    excess: float,
+    per: float,
     kept: Floats,
     which: int,
     newest: int,
 ) -> None:
-    ready = service["ready"]
-    stranded = service["stranded"]
-    waiting_s = (ready - stranded) * service["backlog_s"] + stranded * service["stranded_s"]
-    pending = waiting_s * plant["saturation_rps"]
-    kept[which, newest, _RATE] = arrivals / interval_s
-    kept[which, newest, _PENDING_REQUESTS] = pending
-    kept[which, newest, _GPU_BUSY] = (
-        sums[_BUSY_S] / sums[_READY_S] if sums[_READY_S] > 0.0 else np.nan
-    )
-    kept[which, newest, _MEMORY] = (ready + service["starting"]) * plant["memory_bytes"]
-    kept[which, newest, _CPU] = sums[_BUSY_S] / interval_s
-    kept[which, newest, _READY] = ready
-    kept[which, newest, _PENDING] = service["starting"]
-    served = sums[_REQUESTS]
-    if arrivals == 0.0 or served <= 0.0:
-        for k in range(_ERROR, _PENDING_REQUESTS):
-            kept[which, newest, k] = np.nan
-        kept[which, newest, _INFLIGHT] = pending
-        if arrivals > 0.0:
-            kept[which, newest, _ERROR] = 1.0
-            kept[which, newest, _ATTAINMENT] = 0.0
-        return
-    per = 1.0 / served
-    kept[which, newest, _ERROR] = errors / arrivals
-    kept[which, newest, _ATTAINMENT] = in_time / arrivals
-    alike = sums[_WORST] >= 0.999 * served
+    """Write the metrics that only answered requests have."""
+    alike = sums[_WORST] * per >= 0.999
     log_share = 0.0 if alike else np.log(max(sums[_WORST] * per, 1e-12))
+    shown_max_s = plant["latency_shown_max_s"]
     for k in range(3):
         log_s = sums[_P50 + k] * per
         if not alike:
             log_s = max(log_s, _worst(sums, log_share, k))
-        kept[which, newest, _LATENCY + k] = np.exp(log_s)
+        log_s += excess * sums[_P50_SLOPE + k] * per
+        kept[which, newest, _LATENCY + k] = min(np.exp(log_s), shown_max_s)
     kept[which, newest, _QUEUE_TIME] = sums[_QUEUE] * per
     kept[which, newest, _COMPUTE_TIME] = sums[_COMPUTE] * per
     kept[which, newest, _BATCH_MEAN] = sums[_BATCH] * per
-    kept[which, newest, _INFLIGHT] = pending + sums[_COMPUTE] / interval_s
 
 
 @compiled

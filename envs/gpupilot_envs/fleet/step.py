@@ -13,6 +13,7 @@ from gpupilot_envs.fleet.interval import (
     add_share,
     begin,
     conclude,
+    waiting_requests,
 )
 from gpupilot_envs.fleet.lookup import STEADY, burst_position
 from gpupilot_envs.fleet.pods import ask, crash, crashes, join, settle
@@ -54,6 +55,7 @@ def step_all(
         service = services[i]
         plant = plants[service["profile"]]
         begin(sums)
+        waiting = waiting_requests(service, plant)
         changed = granted[i] != service["ready"] + service["starting"]
         gpu_s = ask(service, plant, ready_at_s, random, i, granted[i])
         crash(service, plant, ready_at_s, random, i, crashes(service, random, i, interval_s))
@@ -121,7 +123,9 @@ def step_all(
                 add_share(sums, felt, expected * old / ready, old * span_s)
                 settle(service, plant)
         service["newest"] = service["newest"] + 1 if service["newest"] < KEPT - 1 else 0
-        conclude(service, plant, random, i, sums, interval_s, gpu_s, changed, kept, outcome)
+        conclude(
+            service, plant, random, i, sums, interval_s, gpu_s, waiting, changed, kept, outcome
+        )
         show(service, kept, i, interval_s, rows)
 
 

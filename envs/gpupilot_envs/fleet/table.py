@@ -26,10 +26,10 @@ LOAD_STEP = 0.0125
 LOADS = 121
 """Load nodes: 0 to 1.5 times saturation; beyond, the last node holds."""
 
-BURST_STEP = 0.5
+BURST_STEP = 0.25
 """Distance of the burstiness nodes; node 0 is Poisson."""
 
-BURSTS = 11
+BURSTS = 21
 """Burstiness nodes: gap variation 1 to 6 as one replica sees it."""
 
 SLACKS = 17
@@ -58,7 +58,10 @@ class Steady(IntEnum):
     BATCH = 9
     BUSY = 10
     IN_TIME_SLOPE = 11
-    """Change of an interval's in-time share per relative excess of its arrivals."""
+    """Change per relative excess of an interval's arrivals over the expected; so the next."""
+    LOG_P50_SLOPE = 12
+    LOG_P95_SLOPE = 13
+    LOG_P99_SLOPE = 14
 
 
 class Level(IntEnum):
@@ -86,7 +89,9 @@ PLANT = np.dtype(
         ("gpu_share", np.float64),
         ("idle_w", np.float64),
         ("busy_w", np.float64),
-        ("memory_bytes", np.float64),
+        ("full_batch", np.float64),
+        ("full_compute_s", np.float64),
+        ("latency_shown_max_s", np.float64),
         ("steady_load_max", np.float64),
         ("level_max_s", np.float64),
         ("loses", np.float64),
