@@ -85,7 +85,9 @@ def test_days_and_weeks_repeat() -> None:
     params = replace(QUIET, day_shape=(0.5, 1.5), week_shape=week)
     rates = generate(params, duration_s=14 * DAY_S, bin_s=3600.0, seed=0).rps.reshape(14, 24)
     np.testing.assert_allclose(rates[:7], rates[7:])
-    np.testing.assert_allclose(rates[0] / rates[5], 1.2 / 0.5)
+    np.testing.assert_allclose((rates[0] / rates[5])[1:23], 1.2 / 0.5)
+    # days go over into each other around midnight, without a jump
+    assert np.abs(np.diff(np.log(rates.ravel()))).max() < 0.8 * np.log(1.2 / 0.5)
     assert rates[0, 6] / rates[0, 18] == pytest.approx(1 / 3, rel=0.2)
     squeezed = replace(params, day_s=3600.0)
     hour = generate(squeezed, duration_s=14 * 3600.0, bin_s=150.0, seed=0).rps.reshape(14, 24)
@@ -201,7 +203,8 @@ def test_the_ranges_contain_the_fits_of_services_with_real_load() -> None:
         if isinstance(params, FlashParams | DiurnalParams):
             base = params.base if isinstance(params, FlashParams) else params
             assert RANGES["slow_sigma"][0] < within_a_day(base) < RANGES["slow_sigma"][1], name
-            assert RANGES["fast_sigma"][0] < base.fast_sigma < RANGES["fast_sigma"][1], name
+            # 0 where the bins are too long to see it
+            assert base.fast_sigma < RANGES["fast_sigma"][1], name
         for field, (low, high) in RANGES.items():
             value = getattr(params, field, None)
             if isinstance(value, float) and field not in ("slow_sigma", "slow_tau_s", "fast_sigma"):

@@ -16,6 +16,9 @@ Floats = NDArray[np.float64]
 FAST_S = 60.0
 """Seconds over which the fast noise is independent."""
 
+# share of a day on either side of midnight in which one day's factor becomes the next one's
+_NIGHT = 1.0 / 32.0
+
 # fmt: off
 _DAY_SHAPE = (
     0.9709, 1.304, 1.102, 0.6771, 0.7665, 1.084, 1.306, 1.966, 2.123, 1.31, 1.218, 1.317,
@@ -34,7 +37,8 @@ class DiurnalParams:
     Attributes:
         day_shape: Relative rate in equal slots of a day from midnight, mean 1; straight lines
             between the middles of the slots.
-        week_shape: Relative rate of each day of the week from the trace's first day, mean 1.
+        week_shape: Relative rate of each day of the week from the trace's first day, mean 1; one
+            goes over into the next in the hour and a half around midnight.
         slow_sigma: Standard deviation of the slow noise's logarithm.
         slow_tau_s: Correlation time of the slow noise in seconds.
         fast_sigma: Standard deviation of the logarithm of the noise that is independent from
@@ -71,7 +75,9 @@ def pattern(params: DiurnalParams, *, bins: int, bin_s: float) -> Floats:
     slots = len(params.day_shape)
     middles = (np.arange(slots) + 0.5) / slots
     by_hour = np.interp(at_days % 1.0, middles, np.array(params.day_shape), period=1.0)
-    by_day = np.array(params.week_shape)[at_days.astype(np.int64) % len(params.week_shape)]
+    days = len(params.week_shape)
+    corners = (np.arange(days)[:, None] + (_NIGHT, 1.0 - _NIGHT)).ravel()
+    by_day = np.interp(at_days % days, corners, np.repeat(params.week_shape, 2), period=days)
     return np.asarray(by_hour * by_day, dtype=np.float64)
 
 

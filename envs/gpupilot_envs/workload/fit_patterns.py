@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 
 _SLOTS = 24
 _TRIM = 0.1
+_FAST_SEEN_S = 300.0
 _FAST_MOST = 0.5
 _REPLAY_SLOT_S = 300.0
 _REPLAY_BLOCK_S = 3600.0
@@ -36,10 +37,15 @@ def fit_diurnal(series: Series) -> DiurnalParams:
 
 
 def with_noise(params: DiurnalParams, series: Series, used: NDArray[np.bool_]) -> DiurnalParams:
-    """Return the pattern of ``params`` with the noise that the ``used`` bins show around it."""
-    left = residual(series, params)[used]
-    slow, tau_s, white = correlated_part(left, series.bin_s)
-    per_minute = max(white - series.count_variance, 0.0) * max(series.bin_s / FAST_S, 1.0)
+    """Return the pattern of ``params`` with the noise that the ``used`` bins show around it.
+
+    Bins longer than five minutes average fast noise out: there all noise counts as slow.
+    """
+    slow, tau_s, white = correlated_part(residual(series, params)[used], series.bin_s)
+    white = max(white - series.count_variance, 0.0)
+    if series.bin_s > _FAST_SEEN_S:
+        slow, tau_s, white = slow + white, max(tau_s, series.bin_s), 0.0
+    per_minute = white * max(series.bin_s / FAST_S, 1.0)
     return replace(
         params,
         slow_sigma=float(np.sqrt(slow)),

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gpupilot_envs.atomic import write_text
 from gpupilot_envs.errors import TraceInvalid
+from gpupilot_envs.workload.diurnal import DiurnalParams
 from gpupilot_envs.workload.generators import Params, generate
 from gpupilot_envs.workload.trace import RateTrace
 
@@ -89,6 +90,12 @@ class WorkloadModel:
     def params(self) -> Params:
         """Parameters of the chosen family."""
         return self.fits[self.family].params
+
+    @property
+    def diurnal(self) -> DiurnalParams:
+        """Parameters of the daily and weekly pattern; flat when the model has none."""
+        known = self.fits["diurnal"].params if "diurnal" in self.fits else None
+        return known if isinstance(known, DiurnalParams) else DiurnalParams(day_shape=(1.0,))
 
 
 _ADAPTER: TypeAdapter[WorkloadModel] = TypeAdapter(WorkloadModel)

@@ -52,7 +52,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "weekend": (0.4, 1.3),
     "slow_sigma": (0.03, 0.7),
     "slow_tau_s": (600.0, 100_000.0),
-    "fast_sigma": (0.01, 0.6),
+    "fast_sigma": (0.005, 0.3),
     "events_per_day": (0.4, 40.0),
     "height": (0.4, 5.0),
     "height_sigma": (0.2, 0.8),
@@ -155,8 +155,7 @@ def _diurnal(random: np.random.Generator, shapes: Sequence[str], day_s: float) -
 def _day_shape(random: np.random.Generator, shapes: Sequence[str]) -> tuple[float, ...]:
     """Draw a real daily shape or harmonics, half and half, and a new swing."""
     if shapes and random.random() < 0.5:
-        known = fitted()[shapes[int(random.integers(len(shapes)))]].fits["diurnal"].params
-        assert isinstance(known, DiurnalParams)
+        known = fitted()[shapes[int(random.integers(len(shapes)))]].diurnal
         logarithm = np.log(np.array(known.day_shape))
         logarithm *= random.uniform(0.7, 1.6)
     else:
@@ -182,7 +181,7 @@ def _flash(random: np.random.Generator, shapes: Sequence[str], day_s: float) -> 
         events_per_day=max(_within(random, "events_per_day"), 3.0 * DAY_S / day_s),
         height=_within(random, "height"),
         height_sigma=_within(random, "height_sigma"),
-        rise_s=_within(random, "rise_s"),
+        rise_s=_within(random, "rise_s", at_most=day_s / 24),
         decay_s=_within(random, "decay_s", at_most=day_s / 8),
     )
 
