@@ -1,0 +1,118 @@
+"""From a result folder to ``report.html`` and its pictures."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from gpupilot_agent.report import page, tables
+from gpupilot_agent.report.canvas import Picture, render, style
+from gpupilot_agent.report.figure_cost import cost_figure, trace_figure
+from gpupilot_agent.report.figure_frontier import frontier_figure
+from gpupilot_agent.report.figure_trace import panel_figure
+from gpupilot_agent.report.findings import Reading, findings, headline
+from gpupilot_agent.report.look import Look, css, looks
+from gpupilot_agent.report.series import read_strips
+from gpupilot_agent.results import read_summary
+from gpupilot_envs.atomic import write_bytes, write_text
+
+REPORT = "report.html"
+
+
+def write_report(result_dir: Path) -> Path:
+    """Write ``report.html`` and the pictures of a comparison; return the path of the report.
+
+    The page needs no network and no file beside it. Pictures: ``overview.png``,
+    ``frontier.png``, ``traces.png`` and one ``trace-NAME.png`` per trace.
+
+    Args:
+        result_dir: Folder that :func:`gpupilot_agent.comparison.compare` wrote.
+
+    Raises:
+        InputInvalid: The folder holds no readable ``summary.json``.
+        OutputRefused: A file cannot be written.
+    """
+    reading = Reading(summary=read_summary(result_dir / "summary.json"))
+    drawn = looks(reading.roles)
+    with style():
+        shared = _shared(reading, drawn)
+        panels = _panels(reading, drawn, result_dir)
+    for picture in (*shared.values(), *panels.values()):
+        write_bytes(result_dir / f"{picture.name}.png", picture.png)
+    write_text(result_dir / REPORT, _html(reading, drawn, shared, panels))
+    return result_dir / REPORT
+
+
+def _shared(reading: Reading, drawn: dict[str, Look]) -> dict[str, Picture]:
+    figures: dict[str, tuple[str, Figure]] = {
+        "cost": ("overview", cost_figure(reading, drawn)),
+        "frontier": ("frontier", frontier_figure(reading, drawn)),
+        "traces": ("traces", trace_figure(reading, drawn)),
+    }
+    return {
+        place: render(figure, name, drawn.values()) for place, (name, figure) in figures.items()
+    }
+
+
+def _panels(reading: Reading, drawn: dict[str, Look], result_dir: Path) -> dict[str, Picture]:
+    pictures = {}
+    for trace, described in reading.summary.config["traces"].items():
+        strips = {
+            name: read_strips(
+                result_dir / "series" / f"{name}.parquet",
+                trace,
+                reading.summary.config["seeds"][0],
+                described["windows"],
+            )
+            for name in reading.roles
+        }
+        figure = panel_figure(reading, drawn, trace, strips)
+        pictures[trace] = render(figure, f"trace-{trace}", drawn.values())
+    return pictures
+
+
+def _html(
+    reading: Reading,
+    drawn: dict[str, Look],
+    shared: dict[str, Picture],
+    panels: dict[str, Picture],
+) -> str:
+    light, dark = css(drawn.values())
+    return _template().render(
+        headline=headline(reading),
+        light=Markup(light),
+        dark=Markup(dark),
+        service=reading.summary.config["profile"]["name"],
+        facts=page.facts(reading),
+        findings=findings(reading),
+        focus=reading.focus,
+        pictures={place: Markup(picture.svg) for place, picture in shared.items()},
+        traces=[
+            {
+                "name": trace,
+                "note": page.trace_note(reading, trace),
+                "picture": Markup(picture.svg),
+            }
+            for trace, picture in panels.items()
+        ],
+        tables={
+            "overall": Markup(tables.overall(reading)),
+            "levels": Markup(tables.levels(reading)),
+            "traces": Markup(tables.by_trace(reading)),
+            "settings": Markup(tables.settings(reading)),
+            "hashes": Markup(tables.hashes(reading)),
+        },
+        method=page.method(reading),
+        limits=page.limits(reading),
+        command=page.command(reading),
+    )
+
+
+def _template() -> jinja2.Template:
+    source = (resources.files("gpupilot_agent.report") / "template.html").read_text("utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(source)
