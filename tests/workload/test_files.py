@@ -71,6 +71,7 @@ def test_gaps_and_family_come_from_beside_the_trace(tmp_path: Path) -> None:
         ("t_s,rps\nnan,1\n1,1\n", "t_s, row 1: nan"),
         ("t_s,rps\n", "t_s: '0 rows'.*at least 2 rows"),
         ("t_s,rps\n0,1\n", "t_s: '1 rows'.*at least 2 rows"),
+        ("t_s,rps,rps\n0,1,1\n1,1,1\n", "rps only once"),
         ("", "CSV file with the header t_s,rps"),
         ("t_s,rps\n0,1,2\n", "CSV file with the header t_s,rps"),
         ("PAR1 and no more", "damaged Parquet"),
@@ -110,6 +111,21 @@ def test_broken_gaps_are_refused(tmp_path: Path, text: str, words: str) -> None:
     path = csv(tmp_path, "t_s,rps\n0,1\n1,1\n")
     (tmp_path / "gaps.csv").write_text(text)
     with pytest.raises(TraceInvalid, match=words):
+        read_trace(path)
+
+
+def test_binary_gaps_are_refused(tmp_path: Path) -> None:
+    path = csv(tmp_path, "t_s,rps\n0,1\n1,1\n")
+    (tmp_path / "gaps.csv").write_bytes(bytes(range(128, 256)))
+    with pytest.raises(TraceInvalid, match=r"gaps\.csv.*a readable CSV file"):
+        read_trace(path)
+
+
+def test_times_of_day_are_no_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "mine.parquet"
+    stamps = pa.array([0, 1], pa.timestamp("s"))
+    pq.write_table(pa.table({"t_s": stamps, "rps": [1.0, 2.0]}), path)
+    with pytest.raises(TraceInvalid, match=r"t_s, row 1: .* expected a number"):
         read_trace(path)
 
 

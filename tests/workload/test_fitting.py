@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from gpupilot_envs.errors import TraceInvalid
 from gpupilot_envs.workload.arrivals import RateArrivals, SteadyArrivals
@@ -174,6 +177,32 @@ def test_traffic_that_cannot_be_fitted_is_refused() -> None:
         fit(RateTrace(name="t", bin_s=60.0, rps=np.zeros(1000)))
     with pytest.raises(TraceInvalid, match="120 or more bins"):
         fit(RateTrace(name="t", bin_s=60.0, rps=np.ones(50)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    arrays(
+        np.float64,
+        st.integers(120, 300),
+        elements=st.sampled_from([0.0, 0.0, 1.0, 2.0, 5.0, 1e-3, 1e4]),
+    ),
+    st.sampled_from([60.0, 600.0, 3600.0, 90_000.0]),
+)
+def test_any_traffic_at_all_can_be_fitted_and_generated(rps: np.ndarray, bin_s: float) -> None:
+    if not rps.any():
+        return
+    model = fit(RateTrace(name="any", bin_s=bin_s, rps=rps))
+    for family, one in model.fits.items():
+        assert np.isfinite(one.goodness.distance)
+        trace = generate_from(model, duration_s=200 * bin_s, seed=1, family=family)
+        assert trace.mean_rps == pytest.approx(model.mean_rps) or trace.mean_rps == 0.0
+
+
+def test_traffic_that_never_changes_is_flat() -> None:
+    model = fit(RateTrace(name="flat", bin_s=60.0, rps=np.full(3000, 50.0)))
+    assert model.family == "diurnal"
+    assert isinstance(model.params, DiurnalParams)
+    assert model.params.slow_sigma == model.params.fast_sigma == 0.0
 
 
 def test_masked_time_does_not_change_the_fit() -> None:

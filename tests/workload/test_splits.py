@@ -95,6 +95,12 @@ def test_overlap_is_refused() -> None:
         split_by_trace([one, one])
 
 
+def test_silence_twice_is_no_overlap() -> None:
+    silent = trace("one").scaled(0.0)
+    split = Split(train=(silent,), validation=(), test=(silent.renamed("two"),))
+    assert set(split.manifest()) == {"one", "two"}
+
+
 def test_impossible_splits_are_refused() -> None:
     with pytest.raises(TraceInvalid, match="shares"):
         split_by_trace([trace("one")], shares=(0.5, 0.5, 0.5))

@@ -24,7 +24,8 @@ def read(path: Path, names: Sequence[str]) -> dict[str, Floats]:
     The format is told from the content, not from the name.
 
     Raises:
-        TraceInvalid: The file cannot be read, lacks a column or holds something else than numbers.
+        TraceInvalid: The file cannot be read, lacks a column, has it twice or holds something
+            else than numbers.
     """
     table = _parquet(path) if _is_parquet(path) else _csv(path, names)
     missing = [name for name in names if name not in table.column_names]
@@ -32,6 +33,9 @@ def read(path: Path, names: Sequence[str]) -> dict[str, Floats]:
         raise TraceInvalid(
             f"{path}: columns", table.column_names, f"a column named {' and '.join(missing)}"
         )
+    twice = [name for name in names if table.column_names.count(name) > 1]
+    if twice:
+        raise TraceInvalid(f"{path}: columns", table.column_names, f"{twice[0]} only once")
     return {name: _numbers(path, name, table.column(name)) for name in names}
 
 
@@ -143,14 +147,16 @@ def _first_not_number(column: pa.ChunkedArray) -> tuple[int, object]:
 def _text_rows(path: Path, names: Sequence[str]) -> list[dict[str, str]]:
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv_rows.DictReader(file)
-        missing = [name for name in names if name not in (reader.fieldnames or ())]
-        if missing:
-            raise TraceInvalid(
-                f"{path}: columns", reader.fieldnames, f"a column named {' and '.join(missing)}"
-            )
-        return list(reader)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv_rows.DictReader(file)
+            header, rows = list(reader.fieldnames or ()), list(reader)
+    except (OSError, UnicodeDecodeError, csv_rows.Error) as error:
+        raise TraceInvalid(str(path), _first_line(error), "a readable CSV file") from error
+    missing = [name for name in names if name not in header]
+    if missing:
+        raise TraceInvalid(f"{path}: columns", header, f"a column named {' and '.join(missing)}")
+    return rows
 
 
 def _interval(path: Path, row: dict[str, str]) -> tuple[float, float]:

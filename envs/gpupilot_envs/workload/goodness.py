@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import ks_2samp, wasserstein_distance
+from scipy.stats import wasserstein_distance
 
 from gpupilot_envs.workload.generators import Params, generate
 from gpupilot_envs.workload.model import Goodness
@@ -40,13 +40,22 @@ def _generated(series: Series, params: Params, seed: int) -> Floats:
 def _distances(series: Series, rates: Floats) -> tuple[float, float, float]:
     real, drawn = series.rates[series.known], rates[series.known]
     lag = max(1, round(_STEP_S / series.bin_s))
-    steps = ks_2samp(_steps(real, lag), _steps(drawn, lag), method="asymp").statistic
+    steps = _kolmogorov_smirnov(_steps(real, lag), _steps(drawn, lag))
     memory = _memory(real, series.bin_s) - _memory(drawn, series.bin_s)
     return (
         float(wasserstein_distance(real, drawn)) / max(_spread(real), _SPREAD_LEAST),
-        float(steps),
+        steps,
         float(np.sqrt(np.mean(memory**2))),
     )
+
+
+def _kolmogorov_smirnov(a: Floats, b: Floats) -> float:
+    """Return the statistic alone; scipy's p-value would cost ten times as much."""
+    a, b = np.sort(a), np.sort(b)
+    both = np.concatenate((a, b))
+    below_a = np.searchsorted(a, both, side="right") / len(a)
+    below_b = np.searchsorted(b, both, side="right") / len(b)
+    return float(np.max(np.abs(below_a - below_b)))
 
 
 def _spread(rates: Floats) -> float:
