@@ -58,7 +58,7 @@ def assemble(name: str, plant: NDArray[np.void], measured: SteadyStates) -> Flee
     top = float(plant["steady_load_max"])
     steady = _on_axes(states, measured)
     curves = _on_axes(slack, measured)
-    nodes: Floats = np.arange(LOADS) * LOAD_STEP
+    nodes = np.linspace(0.0, (LOADS - 1) * LOAD_STEP, LOADS)
     last = round(top / LOAD_STEP)
     if not plant["loses"]:
         steady[:, last + 1 :] = steady[:, last : last + 1]
@@ -66,7 +66,7 @@ def assemble(name: str, plant: NDArray[np.void], measured: SteadyStates) -> Flee
     below = np.minimum(nodes, nodes[last])
     capped = steady[:, np.minimum(np.arange(LOADS), last), Steady.BACKLOG_S]
     steady[:, :, Steady.DIFFUSION] = (1.0 - below) * capped
-    _add_slopes(steady, nodes, last)
+    _add_slopes(steady, nodes)
     done = plant.copy()
     done["level_max_s"] = steady[:, last, Steady.BACKLOG_S].max() + plant["target_s"]
     lost_s = np.linspace(0.0, float(plant["target_s"]), SLACKS)
@@ -85,7 +85,7 @@ def assemble(name: str, plant: NDArray[np.void], measured: SteadyStates) -> Flee
     )
 
 
-def _add_slopes(steady: Floats, nodes: Floats, last: int) -> None:
+def _add_slopes(steady: Floats, nodes: Floats) -> None:
     """Differentiate by the log of the load: an interval with more requests has more load."""
     for slope, column in (
         (Steady.IN_TIME_SLOPE, Steady.IN_TIME),
@@ -95,7 +95,6 @@ def _add_slopes(steady: Floats, nodes: Floats, last: int) -> None:
     ):
         by_load = np.gradient(steady[:, :, column], LOAD_STEP, axis=1)
         steady[:, :, slope] = by_load * nodes
-        steady[:, last + 1 :, slope] = steady[:, last : last + 1, slope]
 
 
 def _regular(measured: SteadyStates) -> tuple[Floats, Floats]:

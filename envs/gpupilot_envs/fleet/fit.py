@@ -83,7 +83,7 @@ def fit(
     for b, cv in enumerate(BURST_NODES):
         for j, load in enumerate(loads):
             ledger = trial.steady(float(load), float(cv), able.saturation_rps)
-            states[b, j] = _state(ledger, able)
+            states[b, j] = _state(ledger, able, profile.timeout_ms / 1000.0)
             slack[b, j] = _slack(ledger, targets.latency_s)
     return assemble(
         profile.name,
@@ -157,11 +157,12 @@ def _known(ledger: Ledger) -> int:
     return max(ledger.answered + ledger.rejected + ledger.timed_out, 1)
 
 
-def _state(ledger: Ledger, able: Capacity) -> Floats:
+def _state(ledger: Ledger, able: Capacity, timeout_s: float) -> Floats:
     out = np.zeros(len(Steady))
     answered = max(ledger.answered, 1)
     known = _known(ledger)
-    out[Steady.BACKLOG_S] = ledger.queue_s_sum / ledger.at_s / able.saturation_rps
+    waited_s = ledger.queue_s_sum + ledger.timed_out * timeout_s
+    out[Steady.BACKLOG_S] = waited_s / ledger.at_s / able.saturation_rps
     out[Steady.IN_TIME] = ledger.in_time / known
     out[Steady.ERRORS] = (ledger.rejected + ledger.timed_out) / known
     for column, q in ((Steady.LOG_P50, 0.5), (Steady.LOG_P95, 0.95), (Steady.LOG_P99, 0.99)):

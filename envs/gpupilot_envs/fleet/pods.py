@@ -13,6 +13,9 @@ Floats = NDArray[np.float64]
 STRANDED = 0.25
 """Backlog, as a share of the target, beyond which new pods are told apart from old ones."""
 
+_SOON_S = 0.05
+"""Seconds that are not worth a piece of their own."""
+
 
 @inlined
 def ask(
@@ -79,19 +82,28 @@ def _drain(service: np.void, plant: np.void, pods: int) -> float:
 
 
 @compiled
-def join(service: np.void, plant: np.void, ready_at_s: Floats, which: int, until_s: float) -> None:
-    """Make every pod ready whose start ends by ``until_s``."""
+def join(service: np.void, plant: np.void, ready_at_s: Floats, which: int) -> float:
+    """Make every pod ready whose start is over; return when the next one will be."""
     joined = 0
     left = 0
+    soonest_s = np.inf
     for k in range(service["starting"]):
-        if ready_at_s[which, k] <= until_s:
+        at_s = ready_at_s[which, k]
+        if at_s <= service["elapsed_s"] + _SOON_S:
             joined += 1
         else:
-            ready_at_s[which, left] = ready_at_s[which, k]
+            ready_at_s[which, left] = at_s
+            soonest_s = min(soonest_s, at_s)
             left += 1
     service["starting"] = left
-    if joined == 0:
-        return
+    if joined > 0:
+        _mingle(service, plant, joined)
+    return soonest_s
+
+
+@compiled
+def _mingle(service: np.void, plant: np.void, joined: int) -> None:
+    """Add empty pods; set the others apart where they hold a backlog that is felt."""
     fresh = service["ready"] - service["stranded"]
     if service["stranded"] == 0 and service["backlog_s"] > STRANDED * plant["target_s"]:
         service["stranded"] = service["ready"]

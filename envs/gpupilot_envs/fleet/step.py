@@ -23,6 +23,8 @@ from gpupilot_envs.fleet.reading import KEPT, show, silence_by_chance
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+_INSTANT_S = 1e-6
+
 
 @compiled
 def step_all(
@@ -46,8 +48,8 @@ def step_all(
 ) -> None:
     """Let one interval pass for every service; see :class:`FleetWorld` for the arrays.
 
-    The interval is resolved into ``parts`` unless nothing changes within it: one rate, no pod
-    that starts, no pods apart from the others.
+    The interval is resolved where the rate changes and where a pod becomes ready; a trace finer
+    than the interval is taken in ``parts``, what varies inside them as burstiness.
     """
     felt = np.empty(STEADY)
     sums = np.empty(SUMS)
@@ -65,23 +67,25 @@ def step_all(
         bins = first[trace + 1] - edge - 1
         width_s = bin_s[trace]
         at = bin_position(service["start_s"] + service["elapsed_s"], width_s, bins)
-        calm = at + interval_s / width_s <= int(at) + 1.0
-        pieces = 1 if calm and service["starting"] + service["stranded"] == 0 else parts
-        span_s = interval_s / pieces
+        fine = width_s < interval_s
+        begin_s = service["elapsed_s"]
+        end_s = begin_s + interval_s
         seen = integral_at(requests, edge, bins, at)
-        seen_squares = integral_at(squares, edge, bins, at)
-        for _ in range(pieces):
+        seen_squares = integral_at(squares, edge, bins, at) if fine else 0.0
+        while service["elapsed_s"] < end_s:
+            until_s = _next_change(service["elapsed_s"], begin_s, end_s, at, width_s, parts)
             if service["starting"] > 0:
-                join(service, plant, ready_at_s, i, service["elapsed_s"] + 0.5 * span_s)
-            service["elapsed_s"] += span_s
+                until_s = min(until_s, join(service, plant, ready_at_s, i))
+            span_s = until_s - service["elapsed_s"]
+            service["elapsed_s"] = until_s
             at += span_s / width_s
             until = integral_at(requests, edge, bins, at)
             expected = (until - seen) * service["rate_scale"]
             within = 0.0
-            if width_s < span_s:
+            if fine:
                 until_squares = integral_at(squares, edge, bins, at)
                 within = _dispersion_within(until - seen, until_squares - seen_squares, span_s)
-                within *= service["rate_scale"] * width_s
+                within *= service["rate_scale"] * min(width_s, span_s)
                 seen_squares = until_squares
             seen = until
             ready = service["ready"]
@@ -127,6 +131,21 @@ def step_all(
             service, plant, random, i, sums, interval_s, gpu_s, waiting, changed, kept, outcome
         )
         show(service, kept, i, interval_s, rows)
+
+
+@inlined
+def _next_change(
+    now_s: float, begin_s: float, end_s: float, at: float, width_s: float, parts: int
+) -> float:
+    """Return the end of the piece of an interval in which one rate is taken to hold."""
+    if width_s < end_s - begin_s:
+        piece_s = (end_s - begin_s) / parts
+        until_s = begin_s + piece_s * (int((now_s - begin_s) / piece_s + 1e-6) + 1)
+    else:
+        until_s = now_s + (int(at + 1e-9) + 1 - at) * width_s
+    if until_s > end_s - _INSTANT_S:
+        return end_s
+    return until_s
 
 
 @inlined
