@@ -51,7 +51,8 @@ def assemble(name: str, plant: NDArray[np.void], measured: SteadyStates) -> Flee
 
     Args:
         name: Name of the profile.
-        plant: Constants of the service; its ``level_max_s`` is set here.
+        plant: Constants of the service; its ``level_max_s`` is set here, and where they are 0,
+            full batches are taken as those of the highest load, and latencies shown as unbounded.
         measured: What the event level showed.
     """
     states, slack = _regular(measured)
@@ -67,7 +68,7 @@ def assemble(name: str, plant: NDArray[np.void], measured: SteadyStates) -> Flee
     capped = steady[:, np.minimum(np.arange(LOADS), last), Steady.BACKLOG_S]
     steady[:, :, Steady.DIFFUSION] = (1.0 - below) * capped
     _add_slopes(steady, nodes)
-    done = plant.copy()
+    done = _completed(plant, steady[0, last])
     done["level_max_s"] = steady[:, last, Steady.BACKLOG_S].max() + plant["target_s"]
     lost_s = np.linspace(0.0, float(plant["target_s"]), SLACKS)
     levels = np.stack(
@@ -83,6 +84,18 @@ def assemble(name: str, plant: NDArray[np.void], measured: SteadyStates) -> Flee
         slack=_integral(curves, lost_s),
         levels=levels,
     )
+
+
+def _completed(plant: NDArray[np.void], busiest: Floats) -> NDArray[np.void]:
+    done = plant.copy()
+    for name, value in (
+        ("full_batch", busiest[Steady.BATCH]),
+        ("full_compute_s", busiest[Steady.COMPUTE_S]),
+        ("latency_shown_max_s", np.inf),
+    ):
+        if done[name] == 0.0:
+            done[name] = value
+    return done
 
 
 def _add_slopes(steady: Floats, nodes: Floats) -> None:
