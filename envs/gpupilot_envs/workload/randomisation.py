@@ -52,7 +52,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "weekend": (0.4, 1.3),
     "slow_sigma": (0.03, 0.7),
     "slow_tau_s": (600.0, 100_000.0),
-    "fast_sigma": (0.005, 0.3),
+    "fast_sigma": (0.005, 0.15),
     "events_per_day": (0.4, 40.0),
     "height": (0.4, 5.0),
     "height_sigma": (0.2, 0.8),
