@@ -28,8 +28,6 @@ def closed_form(name: str = "mm1", cold_start_mean_s: float = 30.0) -> FleetTabl
     plant["gpu_share"] = 1.0
     plant["idle_w"] = 30.0
     plant["busy_w"] = 150.0
-    plant["full_batch"] = 1.0
-    plant["full_compute_s"] = 1.0 / SERVICE_RPS
     plant["latency_shown_max_s"] = 60.0 * TARGET_S
     plant["steady_load_max"] = 0.975
     bursts = np.array([1.0, 2.0, 4.0, 6.0])

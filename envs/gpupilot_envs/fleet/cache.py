@@ -80,9 +80,9 @@ def _digest(
 
 def _read(path: Path, name: str) -> FleetTable | None:
     try:
-        with np.load(path) as arrays:
+        with np.load(BytesIO(path.read_bytes())) as arrays:
             return FleetTable(name=name, **{key: arrays[key] for key in _ARRAYS})
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
         return None
 
 
