@@ -8,7 +8,17 @@ from importlib.metadata import version as installed_version
 
 import typer
 
-from gpupilot_agent.cli import calibrate, compare, explain, record, report, simulate, train, tune
+from gpupilot_agent.cli import (
+    calibrate,
+    compare,
+    demo,
+    explain,
+    record,
+    report,
+    simulate,
+    train,
+    tune,
+)
 from gpupilot_agent.cli.examples import examples
 from gpupilot_agent.cli.outcome import ExitCode, tell
 from gpupilot_envs.errors import GpupilotError
@@ -29,6 +39,7 @@ app = typer.Typer(
 )
 
 
+app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
 app.command("simulate", epilog=simulate.EXAMPLES)(simulate.simulate)
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("tune", epilog=tune.EXAMPLES)(tune.tune)

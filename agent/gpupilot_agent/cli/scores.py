@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 COLUMNS = (
     "policy",
     "in time %",
-    "GPU-hours",
-    "vs oracle",
-    "GPU-hours at target",
+    "GPU-h",
+    "/ oracle",
+    "GPU-h at target",
     "p95 ms",
     "changes/h",
 )

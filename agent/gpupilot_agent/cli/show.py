@@ -22,7 +22,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     console = Console()
     grid = Table()
     for index, name in enumerate(columns):
-        grid.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+        first = index == 0
+        grid.add_column(name, justify="left" if first else "right", no_wrap=first, overflow="fold")
     for row in rows:
         grid.add_row(*row)
     console.print(title, highlight=False, markup=False, soft_wrap=True)

@@ -107,7 +107,9 @@ def remark(progress: Progress) -> str:
 
 
 def card_rows(card: object, prefix: str = "") -> list[tuple[str, str]]:
-    """Return a nested card as rows of a dotted name and a value."""
+    """Return a nested card as rows of a dotted name and a value; its learning curve is left out."""
+    if isinstance(card, list):
+        return []
     if not isinstance(card, dict):
         return [(prefix, f"{card:.4g}" if isinstance(card, float) else str(card))]
     return [

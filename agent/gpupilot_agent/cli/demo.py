@@ -1,0 +1,71 @@
+"""``gpupilot demo``: the main job once through, in minutes, on embedded defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gpupilot_agent.cli import options, show
+from gpupilot_agent.cli.checks import positive
+from gpupilot_agent.cli.examples import examples
+from gpupilot_agent.cli.progress import meter
+from gpupilot_agent.cli.scores import print_scores
+
+EXAMPLES = examples(
+    "gpupilot demo",
+    "gpupilot demo --seed 7 --train-seconds 300 --seeds 3",
+    "gpupilot demo --profile my.yaml --target-ms 80 --json",
+)
+
+
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="Folder in which the run gets its own folder.", metavar="PATH")
+    ] = Path("results"),
+    profile: options.Profile = options.DEFAULT_PROFILE,
+    target_ms: options.TargetMs = 60.0,
+    train_seconds: Annotated[float, typer.Option(help="Seconds of training.")] = 75.0,
+    trials: Annotated[int, typer.Option(min=1, help="Settings tried per tuned baseline.")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions of each test trace.")] = 1,
+    seed: options.Seed = 0,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that work at once; default: all cores.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Tune the baselines, train a policy, compare all on unseen traffic and write a report.
+
+    Everything is generated: no file is needed. An interrupted demo goes on where it stopped.
+    """
+    from gpupilot_agent.demo import DemoConfig
+    from gpupilot_agent.demo import demo as run
+
+    positive(target_ms=target_ms, train_seconds=train_seconds)
+    config = DemoConfig(
+        results=out,
+        profile=profile,
+        target_ms=target_ms,
+        train_s=train_seconds,
+        trials=trials,
+        seeds=seeds,
+        seed=seed,
+    )
+    result = run(config, stage, jobs=jobs or os.cpu_count() or 1)
+    if as_json:
+        show.as_json({"report": str(result.report), **result.summary.model_dump(mode="json")})
+        return
+    print_scores(result.summary)
+    show.line(f"report: {result.report}")
+
+
+@contextmanager
+def stage(name: str) -> Iterator[Callable[[float, str], None]]:
+    """Show one stage as a bar of its own."""
+    with meter(name, 1.0) as told:
+        yield told
+        told(1.0)

@@ -1,0 +1,235 @@
+"""The main job once through, on embedded defaults: tune, train, compare, report.
+
+Nobody is scored on traffic it was tuned or trained on, and one family of traffic, flash crowds,
+nobody has met before. Everything is generated, so the demo needs no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gpupilot_agent.bundle import Bundle, load
+from gpupilot_agent.comparison import CompareConfig, Scene, compare
+from gpupilot_agent.report import write_report
+from gpupilot_agent.results import Summary, read_summary
+from gpupilot_agent.tracking import run_name
+from gpupilot_agent.training import train
+from gpupilot_agent.training_config import TrainConfig
+from gpupilot_agent.tuned import Tuned, read_tuned
+from gpupilot_agent.tuning import TuneConfig, tune
+from gpupilot_envs.actions import Controller
+from gpupilot_envs.embedded import DEFAULT, find_profile
+from gpupilot_envs.limits import Targets
+from gpupilot_envs.workload.splits import Split, demo_traffic
+
+Told = Callable[[float, str], None]
+"""Told the share of a stage that is done, 0 to 1, and a remark."""
+
+Stage = Callable[[str], AbstractContextManager[Told]]
+"""Announces a stage by its name; within it, :data:`Told` says how far it is."""
+
+TO_TUNE = ("hpa", "hpa-rate", "keda", "kpa-rps", "queueing", "predictive")
+AS_PUBLISHED = (
+    "static",
+    "static-peak",
+    "hpa",
+    "hpa-behavior",
+    "keda",
+    "kpa",
+    "ray",
+    "dynamo",
+    "wva",
+)
+KNOWING = ("oracle",)
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoConfig:
+    """How much of everything; the defaults fit into five minutes on two cores.
+
+    Attributes:
+        results: Folder in which the run gets its own folder.
+        profile: Embedded name or file of the service.
+        target_ms: Latency target in milliseconds.
+        attainment_ratio: Share of requests that must be in time.
+        replicas: Mean demand in replicas.
+        trace_s: Length of each generated trace in seconds.
+        per_family: Traces of each family for training, validation and test.
+        tuned_on: Training traces of each family that settings are searched on.
+        trials: Settings tried per baseline.
+        train_s: Seconds of training.
+        seeds: Repetitions of each test trace.
+        seed: Of the traffic and the training.
+    """
+
+    results: Path = Path("results")
+    profile: str = DEFAULT
+    target_ms: float = 60.0
+    attainment_ratio: float = 0.99
+    replicas: float = 4.0
+    trace_s: float = 3600.0
+    per_family: tuple[int, int, int] = (8, 2, 2)
+    tuned_on: int = 1
+    trials: int = 10
+    train_s: float = 75.0
+    seeds: int = 1
+    seed: int = 0
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines the run, JSON-like; where it is written does not."""
+        plain = asdict(self)
+        del plain["results"]
+        return plain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoResult:
+    """What the demo leaves behind."""
+
+    folder: Path
+    report: Path
+    summary: Summary
+
+
+def demo(config: DemoConfig, stage: Stage, *, jobs: int) -> DemoResult:
+    """Run the demo into a folder of its own and return what came of it.
+
+    An interrupted demo goes on where it stopped; a finished one is never overwritten.
+
+    Args:
+        config: How much of everything.
+        stage: Announces each stage.
+        jobs: Processes that work at once.
+
+    Raises:
+        InputInvalid: The profile is invalid or no batch size meets the target.
+        OutputRefused: A result cannot be written.
+    """
+    folder = _folder(config)
+    scene = _scene(config)
+    with stage("preparing traffic and service"):
+        traffic = _traffic(config)
+        scene.capacity()
+    tuned = _tuned(config, scene, traffic, folder, stage, jobs)
+    bundle = _trained(config, tuned, traffic, folder, stage)
+    _compared(config, scene, traffic, tuned, bundle, folder, stage, jobs)
+    with stage("drawing the report"):
+        report = write_report(folder)
+    return DemoResult(folder=folder, report=report, summary=read_summary(folder / SUMMARY))
+
+
+def classical(tuned: Tuned, level: float) -> Controller:
+    """Return the queueing controller the policy starts from: the cheapest on training traffic."""
+
+    def cost(family: str) -> tuple[bool, float]:
+        choice = tuned.policies[family].chosen[f"{level:g}"]
+        return not choice.meets, tuned.policies[family].trials[choice.trial].gpu_hours
+
+    family = min(("queueing", "predictive"), key=cost)
+    reactive = {"beta": 0.0} if family == "queueing" else {}
+    numbers: dict[str, float] = {**reactive, **tuned.policies[family].params(level)}
+    return replace(Controller(conformal=family == "predictive"), **numbers)  # type: ignore[arg-type]
+
+
+def _scene(config: DemoConfig) -> Scene:
+    return Scene(
+        profile=find_profile(config.profile),
+        targets=Targets(
+            latency_s=config.target_ms / 1000.0, attainment_ratio=config.attainment_ratio
+        ),
+        scale_to_replicas=config.replicas,
+        hours=None,
+        warm_up_s=config.trace_s / 12.0,
+    )
+
+
+def _traffic(config: DemoConfig) -> Split:
+    return demo_traffic(config.seed, duration_s=config.trace_s, per_family=config.per_family)
+
+
+def _tuned(
+    config: DemoConfig, scene: Scene, traffic: Split, folder: Path, stage: Stage, jobs: int
+) -> Tuned:
+    per_family = config.per_family[0]
+    some = [t for i, t in enumerate(traffic.train) if i % per_family < config.tuned_on]
+    search = TuneConfig(
+        scene=scene, traces=tuple(some), policies=TO_TUNE, trials=config.trials, seeds=1
+    )
+    where = folder.with_name(f"{folder.name}-tuned")
+    if not (where / "tuned.json").exists():
+        with stage("tuning the baselines") as told:
+            tune(
+                search,
+                where,
+                jobs=jobs,
+                on_progress=lambda done, total, note: told(done / total, note),
+            )
+    return read_tuned(where)
+
+
+def _trained(
+    config: DemoConfig, tuned: Tuned, traffic: Split, folder: Path, stage: Stage
+) -> Bundle:
+    where = folder.with_name(f"{folder.name}-policy")
+    if not (where / "policy.npz").exists():
+        asked = TrainConfig(
+            out=where,
+            profiles=(config.profile,),
+            target_ms=config.target_ms,
+            attainment_ratio=config.attainment_ratio,
+            controller=classical(tuned, config.attainment_ratio),
+            max_seconds=config.train_s,
+            episode_s=config.trace_s,
+            seed=config.seed,
+        )
+        with stage("training the policy") as told:
+            train(asked, lambda p: told(p.fraction, _remark(p.saving)), traffic=traffic)
+    return load(where / "policy.npz")
+
+
+def _remark(saving: float | None) -> str:
+    return "" if saving is None else f"{100 * saving:+.1f} % GPU time saved on validation"
+
+
+def _compared(
+    config: DemoConfig,
+    scene: Scene,
+    traffic: Split,
+    tuned: Tuned,
+    bundle: Bundle,
+    folder: Path,
+    stage: Stage,
+    jobs: int,
+) -> None:
+    policies = (*AS_PUBLISHED, *(f"{name}-tuned" for name in TO_TUNE), "ppo", *KNOWING)
+    comparison = CompareConfig(
+        scene=scene,
+        traces=traffic.test,
+        policies=policies,
+        seeds=config.seeds,
+        tuned=tuned,
+        bundle=bundle,
+    )
+    with stage("comparing on unseen traffic") as told:
+        compare(
+            comparison,
+            folder,
+            jobs=jobs,
+            on_progress=lambda done, total, note: told(done / total, f"{done}/{total} {note}"),
+        )
+
+
+def _folder(config: DemoConfig) -> Path:
+    """Return the folder of this run: the first of its name that holds no finished result."""
+    name = run_name("demo", config.identity())
+    folder = config.results / name
+    count = 1
+    while (folder / SUMMARY).exists():
+        count += 1
+        folder = config.results / f"{name}-{count}"
+    return folder
