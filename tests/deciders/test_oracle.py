@@ -15,10 +15,13 @@ from gpupilot_agent.oracle import (
     Plan,
     capacity_curve,
     hindsight,
+    isolated_second_curve,
     late_table,
 )
 from gpupilot_envs.errors import InputInvalid
-from gpupilot_envs.limits import Limits
+from gpupilot_envs.limits import Limits, Targets
+from gpupilot_envs.profile import parse_profile
+from gpupilot_envs.serving.capacity import Capacity
 
 Table = NDArray[np.float64]
 
@@ -199,6 +202,20 @@ def test_the_capacity_curve_is_what_throughput_enforces() -> None:
         enforced = max(0.0, 1.0 - 110.0 / load) if load else 0.0
         assert share <= enforced + 1e-12
         assert share == pytest.approx(enforced, abs=2e-4)
+
+
+def test_a_measured_second_is_never_better_than_throughput_allows() -> None:
+    profile = parse_profile({"name": "small", "batch_latency_ms": [[1, 20.0], [4, 40.0]]})
+    known = Capacity(slo_rps=60.0, saturation_rps=100.0, idle_latency_s=0.02)
+    targets = Targets(latency_s=0.1)
+    curve = isolated_second_curve(profile, known, targets, seed=1, points=11, repeats=40)
+    enforced = capacity_curve(100.0, 0.1)
+    floor = np.interp(curve.requests, enforced.requests, enforced.shares)
+    assert curve.requests.tolist() == [30.0 * i for i in range(11)]
+    assert (np.diff(curve.shares) >= 0.0).all()
+    assert curve.shares[:2] == pytest.approx([0.0, 0.0])
+    assert (curve.shares >= floor - 0.02).all()
+    assert curve.shares[-1] > 0.6
 
 
 def test_the_table_counts_each_second_on_its_own() -> None:

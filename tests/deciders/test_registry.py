@@ -14,6 +14,7 @@ from gpupilot_agent.baselines.clairvoyant import smoothed_rates
 from gpupilot_agent.baselines.fixed import ScheduledPolicy, peak_rps
 from gpupilot_agent.baselines.registry import SEARCH_SPACES, Dimension, make, names
 from gpupilot_envs.errors import InputInvalid
+from gpupilot_envs.queueing import needs, settle
 from gpupilot_envs.workload.trace import RateTrace
 
 TRACE = RateTrace(name="made-up", bin_s=10.0, rps=np.array([100.0] * 30 + [700.0] * 6 + [0.0] * 30))
@@ -156,3 +157,16 @@ def test_the_queueing_model_jumps_up_and_steps_down_after_its_hold(stage: Any) -
     answers = service.grant_for(150.0, rate_rps=210.0, pending_requests=0.0)
     assert answers[:8] == [11] * 8
     assert answers[-1] == 3
+
+
+def test_the_queueing_model_reads_what_the_kernel_reads(stage: Any) -> None:
+    service = stage(build("predictive"), replicas=3)
+    for rate in (200.0, None, 260.0, 340.0, 500.0):
+        asked = service.ask(rate_rps=rate, pending_requests=None if rate is None else 30.0)
+    rows, policy = service.history.matrix(), service.policy
+    need, held, _, _ = needs(
+        rows, 0, len(rows), 100.0, policy.z, policy.hold_s, 45.0, policy.alpha, policy.beta,
+        policy.drain_s, policy.conformal,
+    )  # fmt: skip
+    assert asked == settle(3, need, held)
+    assert f"need {need:.2f}, held {held:.2f}" in service.why

@@ -10,11 +10,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isnan
+from operator import attrgetter
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gpupilot_agent.baselines.proposing import propose
 from gpupilot_agent.policies import Proposal, View
-from gpupilot_envs.queueing import needs, settle
+from gpupilot_envs.queueing import AT, PENDING, RATE, WINDOW, needs, settle
+from gpupilot_envs.signals import History
+
+_READ = attrgetter("at_s", "window_s", "rate_rps", "pending_requests")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +51,7 @@ class QueueingModel:
 
     def act(self, view: View, memory: Any) -> Proposal:  # noqa: ARG002
         """Ask for the need at once on the way up, for the held need on the way down."""
-        rows = view.history.matrix()
+        rows = _rows(view.history)
         need, held, forecast_rps, margin = needs(
             rows,
             0,
@@ -62,3 +69,12 @@ class QueueingModel:
             return propose(view, view.current.replicas, "no rate yet")
         why = f"need {need:.2f}, held {held:.2f}: {forecast_rps:.6g} + {margin:.3g} rps"
         return propose(view, settle(view.current.replicas, need, held), why)
+
+
+def _rows(history: History) -> NDArray[np.float64]:
+    """Return the columns of ``history.matrix()`` the kernel reads, at a tenth of its price."""
+    rows = np.full((len(history.readings), PENDING + 1), np.nan)
+    if history.readings:
+        read = np.array([_READ(reading) for reading in history.readings], dtype=np.float64)
+        rows[:, (AT, WINDOW, RATE, PENDING)] = read
+    return rows

@@ -72,11 +72,11 @@ class Dimension:
 SearchSpace = Mapping[str, Dimension]
 """Tunable parameters of one algorithm by field name."""
 
-_SHARE = Dimension(low=0.3, high=1.2, default=0.8)
+_SHARE = Dimension(low=0.5, high=1.15, default=0.8)
 _WINDOW = Dimension(low=5.0, high=120.0, default=60.0, log=True)
 _STABILIZATION = Dimension(low=15.0, high=600.0, default=300.0, log=True)
 _HPA: SearchSpace = {
-    "target_ratio": Dimension(low=0.2, high=0.98, default=0.8),
+    "target_ratio": Dimension(low=0.4, high=0.99, default=0.8),
     "stabilization_s": _STABILIZATION,
     "window_s": Dimension(low=5.0, high=120.0, default=30.0, log=True),
 }
@@ -115,7 +115,7 @@ SEARCH_SPACES: dict[str, SearchSpace] = {
     "keda": _ON_RATE,
     "keda-fallback": _ON_RATE,
     "kpa": _KPA,
-    "kpa-rps": {**_KPA, "target_ratio": Dimension(low=0.3, high=1.2, default=0.7)},
+    "kpa-rps": {**_KPA, "target_ratio": Dimension(low=0.5, high=1.15, default=0.7)},
     "ray": {
         "target_ongoing": Dimension(low=0.2, high=16.0, default=2.0, log=True),
         "up_delay_s": Dimension(low=0.0, high=60.0, default=30.0),
