@@ -20,8 +20,6 @@ from gpupilot_envs.scenarios import Scenarios
 Act = Callable[[NDArray[np.float32]], NDArray[np.int64]]
 """Actions, int64 ``(n, axes)``, for observations, float32 ``(n, fields)``."""
 
-SERVICES = 192
-STEPS = 240
 MARGINS = (-1.2, -0.8, -0.4, 0.0, 0.4, 0.8, 1.6)
 """Shifts of the classical margin at which its frontier is measured."""
 
@@ -51,8 +49,8 @@ def score(
     act: Act,
     *,
     seed: int,
-    services: int = SERVICES,
-    steps: int = STEPS,
+    services: int,
+    steps: int,
 ) -> Score:
     """Let ``act`` run ``services`` services for ``steps`` decisions; same seed, same services."""
     control = FleetControl(services, scenarios, multiplier=1.0)
@@ -76,8 +74,8 @@ class Yardstick:
         controller: Controller,
         *,
         seed: int,
-        services: int = SERVICES,
-        steps: int = STEPS,
+        services: int,
+        steps: int,
     ) -> None:
         """Measure the controller at every margin of :data:`MARGINS`."""
         self._scenarios, self._controller = scenarios, controller

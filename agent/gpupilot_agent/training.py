@@ -82,6 +82,7 @@ class _Run:
         self._material = material
         self._tell = tell
         self._started_s = started_s
+        self._commit = str(environment()["commit"])
         self._log: list[dict[str, Any]] = []
         self._updates = 0
         self.frames = 0
@@ -90,6 +91,7 @@ class _Run:
             config.services,
             material.train,
             multiplier=config.ppo.multiplier,
+            copies=config.copies,
             replicas_max=config.limits.replicas_max,
         )
         self._env = FleetVecEnv(
@@ -106,7 +108,13 @@ class _Run:
             remaining=lambda: 1.0 - self.fraction,
             tensorboard=tensorboard,
         )
-        self._yardstick = Yardstick(material.validation, config.controller, seed=config.seed + 1)
+        self._yardstick = Yardstick(
+            material.validation,
+            config.controller,
+            seed=config.seed + 1,
+            services=config.validation_services,
+            steps=config.validation_steps,
+        )
         self._learning_s = time.monotonic()
         self._best = self._judged(layers_of(self._model), 0)
         if config.resume and (config.out / CHECKPOINT).exists():
@@ -209,7 +217,7 @@ class _Run:
             config=config.plain(),
             seeds={"training": config.seed, "validation": config.seed + 1},
             trace_hashes=self._material.trace_hashes,
-            commit=str(environment()["commit"]),
+            commit=self._commit,
             card={},
         )
 

@@ -51,6 +51,17 @@ class PpoSettings:
     multiplier_rate: float = 0.05
 
 
+_LEAST = {
+    "services": 2,
+    "copies": 1,
+    "frames": 1,
+    "validate_every": 1,
+    "validation_services": 1,
+    "validation_steps": 1,
+    "seed": 0,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """What ``gpupilot train`` takes, and what the bundle records of it.
@@ -65,8 +76,12 @@ class TrainConfig:
         controller: The classical controller the policy starts from and moves.
         frames: Service-decisions to train on at most.
         max_seconds: Wall-clock seconds after which training stops early.
-        services: Services trained side by side.
+        services: Services trained side by side, copies included.
+        copies: How many of them are the same service on the same traffic, compared with each
+            other.
         validate_every: Updates between two validations.
+        validation_services: Services of a validation.
+        validation_steps: Decisions of each of them.
         episode_s: Length of an episode in seconds.
         seed: Decides traffic, services, weights and sampled actions.
         limits: Envelope of every service.
@@ -86,7 +101,10 @@ class TrainConfig:
     frames: int = 5_000_000
     max_seconds: float | None = None
     services: int = 512
-    validate_every: int = 8
+    copies: int = 8
+    validate_every: int = 10
+    validation_services: int = 192
+    validation_steps: int = 240
     episode_s: float = 7200.0
     seed: int = 0
     limits: Limits = field(default_factory=lambda: Limits(replicas_max=64))
@@ -101,7 +119,7 @@ class TrainConfig:
         Raises:
             InputInvalid: A number is out of its range; names it.
         """
-        for name, least in (("services", 2), ("frames", 1), ("validate_every", 1), ("seed", 0)):
+        for name, least in _LEAST.items():
             value = getattr(self, name)
             if value < least:
                 raise InputInvalid(name, value, f"an integer of {least} or more")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpupilot_envs.decision import Seats
+from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.fleet.world import FleetWorld
 from gpupilot_envs.objective import reward_arrays
 from gpupilot_envs.scenarios import Scenarios
@@ -54,15 +55,37 @@ class FleetControl:
 
     Attributes:
         n: Number of services.
+        copies: How many neighbours are the same service on the same traffic.
         multiplier: Price of a late request; may be changed between steps.
         running: Replicas every service was last told to run, int64, shape ``(n,)``.
     """
 
     def __init__(
-        self, n: int, scenarios: Scenarios, *, multiplier: float, replicas_max: int = 64
+        self,
+        n: int,
+        scenarios: Scenarios,
+        *,
+        multiplier: float,
+        copies: int = 1,
+        replicas_max: int = 64,
     ) -> None:
-        """Lay out ``n`` services; :meth:`reset` fills them."""
+        """Lay out ``n`` services; :meth:`reset` fills them.
+
+        Args:
+            n: Number of services, a multiple of ``copies``.
+            scenarios: Draws the services.
+            multiplier: Price of a late request.
+            copies: How many neighbours share service, traffic and chance, so that what they earn
+                differs by their actions alone.
+            replicas_max: Most replicas of a service.
+
+        Raises:
+            InputInvalid: ``n`` is not a multiple of ``copies``.
+        """
+        if copies < 1 or n % copies:
+            raise InputInvalid("services", n, f"a multiple of the {copies} copies")
         self.n = n
+        self.copies = copies
         self.multiplier = multiplier
         self.running = np.zeros(n, dtype=np.int64)
         self._scenarios = scenarios
@@ -89,7 +112,8 @@ class FleetControl:
         self._random = random
         self._seat(self._everyone)
         if stagger:
-            self._left = random.integers(1, self.episode_steps + 1, size=self.n)
+            left = random.integers(1, self.episode_steps + 1, size=self.n // self.copies)
+            self._left = np.repeat(left, self.copies)
         return self._seats.observations.copy()
 
     def step(self, actions: Ints) -> Step:
@@ -136,7 +160,8 @@ class FleetControl:
 
     def _seat(self, indices: Ints) -> None:
         """Start new episodes at ``indices`` and observe their first reading."""
-        drawn = self._scenarios.draw(self._random, len(indices))
+        groups = len(indices) // self.copies
+        drawn = self._scenarios.draw(self._random, groups).repeated(self.copies)
         self._world.reset(indices, drawn.episodes)
         self._seats.seat_rows(
             indices, service=drawn.service, knobs=drawn.knobs, limits=drawn.limits

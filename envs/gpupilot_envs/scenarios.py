@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,18 @@ class Drawn:
     knobs: Floats
     limits: Floats
     demand_rps: Floats
+
+    def repeated(self, copies: int) -> Drawn:
+        """Return every service ``copies`` times in a row, its randomness included."""
+        rows = np.repeat(np.arange(len(self.demand_rps)), copies)
+        columns = {part.name: getattr(self.episodes, part.name)[rows] for part in fields(Episodes)}
+        return Drawn(
+            episodes=Episodes(**columns),
+            service=self.service[rows],
+            knobs=self.knobs[rows],
+            limits=self.limits[rows],
+            demand_rps=self.demand_rps[rows],
+        )
 
 
 class Scenarios:

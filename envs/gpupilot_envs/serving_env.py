@@ -43,7 +43,7 @@ Observation = NDArray[np.float32]
 Action = NDArray[np.int64]
 
 OBSERVATION_SPACE = spaces.Box(LOW, HIGH, dtype=np.float32)
-ACTION_SPACE = spaces.MultiDiscrete(SIZES)
+ACTION_SPACE = spaces.MultiDiscrete(list(SIZES))
 
 
 class AccountedWorld(World, Protocol):
@@ -242,7 +242,8 @@ class ServingEnv(gymnasium.Env[Observation, Action]):
         world = self._scene.world
         row = world.read(PERIOD_S).row()[None, :]
         running = np.array([world.allocation.replicas])
-        return self._seats.observe(np.array([0]), row, running)[0].copy()
+        seen: Observation = self._seats.observe(np.array([0]), row, running)[0].copy()
+        return seen
 
     def _terms(self, passed: Ledger, before: Allocation, after: Allocation) -> RewardTerms:
         return reward_terms(

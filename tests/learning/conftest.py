@@ -11,11 +11,17 @@ import pytest
 from gpupilot_agent.bundle import Bundle
 from gpupilot_envs.actions import SIZES, Controller
 from gpupilot_envs.decision import Service
+from gpupilot_envs.fleet.assemble import SteadyStates, assemble
+from gpupilot_envs.fleet.rates import RateLibrary
+from gpupilot_envs.fleet.table import PLANT, SLACKS, FleetTables, Steady
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.observation import FIELDS
 from gpupilot_envs.profile import ServiceProfile
+from gpupilot_envs.scenarios import Ranges, Scenarios
 from gpupilot_envs.serving.capacity import Capacity
 from gpupilot_envs.signals import Signals
+from gpupilot_envs.workload.randomisation import random_traffic
+from gpupilot_envs.workload.trace import RateTrace
 
 Readings = Callable[..., list[Signals]]
 
@@ -89,3 +95,76 @@ def _random_bundle(seed: int = 0, width: int = 12) -> Bundle:
 @pytest.fixture
 def bundle() -> Bundle:
     return _random_bundle()
+
+
+@pytest.fixture(scope="session")
+def tables() -> FleetTables:
+    """Return a made-up service for the fleet: textbook waits, nothing measured, no time lost."""
+    plant = np.zeros((), dtype=PLANT)
+    constants = {
+        "saturation_rps": 250.0,
+        "slo_rps": 175.0,
+        "idle_latency_s": 0.013,
+        "target_s": 0.06,
+        "attainment_ratio": 0.99,
+        "cold_start_mean_s": 30.0,
+        "cold_start_cv": 0.2,
+        "scheduling_s": 1.0,
+        "drain_s": 30.0,
+        "gpu_share": 1.0,
+        "idle_w": 30.0,
+        "busy_w": 120.0,
+        "steady_load_max": 0.95,
+    }
+    for name, value in constants.items():
+        plant[name] = value
+    loads = np.array([0.05, 0.2, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
+    bursts = np.array([1.0, 2.0, 4.0, 6.0])
+    states = np.zeros((len(bursts), len(loads), len(Steady)))
+    slack = np.zeros((len(bursts), len(loads), SLACKS))
+    for b, burst in enumerate(bursts):
+        for j, load in enumerate(loads):
+            wait_s = 0.012 * (1.0 + burst * burst) / 4.0 * load / (1.0 - load)
+            left_s = 0.047 - np.linspace(0.0, 0.06, SLACKS)
+            slack[b, j] = np.where(left_s > 0.0, 1.0 - np.exp(-left_s / wait_s), 0.0)
+            state = states[b, j]
+            state[Steady.BACKLOG_S] = state[Steady.QUEUE_S] = wait_s
+            state[Steady.IN_TIME] = 1.0 - np.exp(-0.047 / wait_s)
+            for column, times in ((Steady.LOG_P50, 0.7), (Steady.LOG_P95, 3.0)):
+                state[column] = np.log(0.013 + times * wait_s)
+            state[Steady.LOG_P99] = np.log(0.013 + 4.6 * wait_s)
+            state[Steady.COMPUTE_S] = 0.013
+            state[Steady.BATCH], state[Steady.BUSY] = 1.0 + 7.0 * load, load
+    measured = SteadyStates(bursts=bursts, loads=loads, states=states, slack=slack)
+    return FleetTables.of([assemble("made-up", plant, measured)])
+
+
+MakeScenarios = Callable[..., Scenarios]
+
+
+@pytest.fixture(scope="session")
+def make_scenarios(tables: FleetTables) -> MakeScenarios:
+    """Return how to make scenarios of random traffic over the made-up service."""
+    random = [
+        random_traffic(k, duration_s=7200.0, bin_s=15.0, families=("regimes",), day_s=7200.0)
+        for k in range(8)
+    ]
+
+    def made(
+        *,
+        traces: list[RateTrace] | None = None,
+        controller: Controller | None = None,
+        ranges: Ranges | None = None,
+        episode_s: float = 1800.0,
+    ) -> Scenarios:
+        return Scenarios(
+            tables,
+            RateLibrary.of(random if traces is None else traces),
+            batch_max=[8],
+            controller=controller or Controller(),
+            limits=Limits(replicas_max=64, warm_up_s=0.0),
+            episode_s=episode_s,
+            ranges=ranges or Ranges(demand_replicas=(2.0, 6.0)),
+        )
+
+    return made

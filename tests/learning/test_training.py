@@ -1,0 +1,218 @@
+"""Training starts at the classical controller, finds a known optimum, resumes, and is recorded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpupilot_agent import bundle as bundles
+from gpupilot_agent import training
+from gpupilot_agent.fleet_validation import Yardstick, neutral, score
+from gpupilot_agent.ppo import _compare_copies, build, layers_of, logits_of
+from gpupilot_agent.ppo_vec_env import FleetVecEnv
+from gpupilot_agent.training import BUNDLE, CHECKPOINT, LOG, train
+from gpupilot_agent.training_config import PpoSettings, Progress, TrainConfig
+from gpupilot_agent.training_data import Material
+from gpupilot_envs.actions import NEUTRAL, Controller
+from gpupilot_envs.errors import InputInvalid
+from gpupilot_envs.fleet_control import FleetControl
+from gpupilot_envs.scenarios import Ranges, Scenarios
+from gpupilot_envs.workload.trace import RateTrace
+
+MakeScenarios = Callable[..., Scenarios]
+
+TINY = PpoSettings(n_steps=16, batch_size=256, n_epochs=4, hidden=16, critic_updates=1)
+
+
+def _tiny_world(make_scenarios: MakeScenarios) -> Scenarios:
+    """Return steady traffic of 2.2 replicas whose controller keeps two replicas too many.
+
+    The optimum is known: 3 replicas carry it with time to spare, and only the least margin and
+    the boldest rounding ask for 3.
+    """
+    steady = RateTrace(name="steady", bin_s=60.0, rps=np.ones(120))
+    ranges = Ranges(demand_replicas=(2.2, 2.2), cv=(1.0, 1.0), lag_s=(0.0, 0.0), faulty_share=0.0)
+    wasteful = Controller(z=40.0, hold_s=15.0, alpha=0.3, beta=0.0, conformal=False)
+    return make_scenarios(traces=[steady], ranges=ranges, controller=wasteful, episode_s=600.0)
+
+
+@pytest.fixture
+def material(make_scenarios: MakeScenarios) -> Material:
+    scenarios = make_scenarios()
+    return Material(train=scenarios, validation=scenarios, trace_hashes={"train/made-up": "0" * 64})
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, material: Material) -> TrainConfig:
+    monkeypatch.setattr(training, "prepare", lambda _config, _traffic: material)
+    return TrainConfig(
+        out=tmp_path,
+        services=32,
+        copies=4,
+        frames=2048,
+        validate_every=2,
+        validation_services=12,
+        validation_steps=20,
+        ppo=TINY,
+    )
+
+
+def _env(scenarios: Scenarios, n: int = 32, copies: int = 4) -> FleetVecEnv:
+    control = FleetControl(n, scenarios, multiplier=25.0, copies=copies)
+    return FleetVecEnv(control, seed=0, reward_offset=1.5, reward_scale=0.1)
+
+
+def test_episode_0_is_the_classical_controller(make_scenarios: MakeScenarios) -> None:
+    scenarios = make_scenarios()
+    model = build(_env(scenarios), PpoSettings(), seed=0, remaining=lambda: 1.0)
+
+    def greedy(seen: np.ndarray) -> np.ndarray:
+        actions: np.ndarray = model.predict(seen, deterministic=True)[0]
+        assert (actions == np.array(NEUTRAL)).all()
+        return actions
+
+    learned = score(scenarios, greedy, seed=5, services=16, steps=60)
+    assert learned == score(scenarios, neutral, seed=5, services=16, steps=60)
+
+
+def test_ppo_finds_the_known_optimum_of_a_tiny_world(make_scenarios: MakeScenarios) -> None:
+    scenarios = _tiny_world(make_scenarios)
+    env = _env(scenarios, n=64, copies=8)
+    settings = replace(TINY, batch_size=512, learning_rate=3e-3, neutral_logit=0.5)
+    model = build(env, settings, seed=1, remaining=lambda: 1.0)
+    before = score(scenarios, neutral, seed=9, services=16, steps=40)
+    model.learn(40_000)
+
+    def greedy(seen: np.ndarray) -> np.ndarray:
+        actions: np.ndarray = model.predict(seen, deterministic=True)[0]
+        return actions
+
+    after = score(scenarios, greedy, seed=9, services=16, steps=40)
+    best = score(
+        scenarios, lambda seen: np.tile((0, 0, 0), (len(seen), 1)), seed=9, services=16, steps=40
+    )
+    assert after.late_ratio < 0.02
+    assert after.cost_ratio < before.cost_ratio - 0.8 * (before.cost_ratio - best.cost_ratio)
+
+
+def test_numpy_and_torch_agree_over_a_whole_episode(
+    make_scenarios: MakeScenarios, config: TrainConfig
+) -> None:
+    """The golden test of the export: after training, on every observation of an episode."""
+    env = _env(make_scenarios())
+    model = build(env, TINY, seed=3, remaining=lambda: 1.0)
+    model.learn(1024)
+    exported = bundles.Bundle(
+        layers=layers_of(model),
+        controller=Controller(),
+        config=config.plain(),
+        seeds={},
+        trace_hashes={},
+        commit="unknown",
+        card={},
+    )
+    path = config.out / "exported.npz"
+    bundles.save(exported, path)
+    loaded = bundles.load(path)
+    seen = env.reset()
+    for _ in range(120):
+        expected = logits_of(model, seen)
+        assert loaded.logits(seen) == pytest.approx(expected, abs=1e-5)
+        actions, _ = model.predict(seen, deterministic=True)
+        assert (loaded.act(seen) == actions).all()
+        seen, *_ = env.step(actions)
+
+
+def test_copies_are_compared_with_each_other(make_scenarios: MakeScenarios) -> None:
+    model = build(_env(make_scenarios()), TINY, seed=0, remaining=lambda: 1.0)
+    random = np.random.default_rng(0)
+    raw = random.normal(size=(16, 32)).astype(np.float32)
+    model.rollout_buffer.advantages = raw.copy()
+    _compare_copies(model, 4)
+    others = (raw.reshape(16, 8, 4).sum(axis=2, keepdims=True) - raw.reshape(16, 8, 4)) / 3
+    expected = (raw.reshape(16, 8, 4) - others).reshape(16, 32)
+    assert model.rollout_buffer.advantages == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_run_leaves_a_bundle_a_checkpoint_and_a_curve(config: TrainConfig) -> None:
+    told: list[Progress] = []
+    path = train(config, told.append)
+    assert path == config.out / BUNDLE
+    bundle = bundles.load(path)
+    assert bundle.config["frames"] == 2048
+    assert bundle.trace_hashes == {"train/made-up": "0" * 64}
+    assert bundle.card["classical"]["cost_ratio"] > 1.0
+    assert bundle.card["saving_at_equal_attainment"] > -np.inf
+    rows = [json.loads(line) for line in (config.out / LOG).read_text().splitlines()]
+    assert [row["frames"] for row in rows] == [1024, 2048, 2048]
+    assert (config.out / CHECKPOINT).is_file()
+    assert [p.phase for p in told] == ["preparing", *["training"] * 4, "done"]
+    fractions = [p.fraction for p in told]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+
+
+def test_equal_runs_give_equal_weights_and_another_seed_does_not(config: TrainConfig) -> None:
+    def weights(run: TrainConfig) -> bytes:
+        bundle = bundles.load(train(run))
+        return b"".join(weight.tobytes() for weight, _ in bundle.layers)
+
+    first = weights(replace(config, out=config.out / "a"))
+    again = weights(replace(config, out=config.out / "b"))
+    other = weights(replace(config, out=config.out / "c", seed=1))
+    assert first == again
+    assert first != other
+
+
+def test_a_resumed_run_goes_on_where_it_stopped(config: TrainConfig) -> None:
+    train(replace(config, frames=1024))
+    told: list[Progress] = []
+    train(replace(config, resume=True), told.append)
+    assert [p.frames for p in told if p.phase == "training"] == [1536, 2048]
+    rows = [json.loads(line) for line in (config.out / LOG).read_text().splitlines()]
+    assert [row["frames"] for row in rows] == [1024, 1024, 2048, 2048]
+
+
+def test_a_checkpoint_of_another_network_is_refused(config: TrainConfig) -> None:
+    train(replace(config, frames=512))
+    wider = replace(config, resume=True, ppo=replace(TINY, hidden=8))
+    with pytest.raises(InputInvalid, match="delete it to start again"):
+        train(wider)
+
+
+def test_training_stops_when_its_time_is_up(config: TrainConfig) -> None:
+    told: list[Progress] = []
+    train(replace(config, frames=10_000_000, max_seconds=0.01), told.append)
+    assert max(p.frames for p in told) <= 1024
+
+
+def test_saving_is_measured_at_equal_attainment(make_scenarios: MakeScenarios) -> None:
+    """A wider margin costs more and is in time more often: by itself it saves nothing."""
+    yardstick = Yardstick(make_scenarios(), Controller(), seed=1, services=48, steps=80)
+    for margin in (-0.4, 0.0, 0.4):
+        assert abs(yardstick.saving(yardstick.score(neutral, margin))) < 0.02
+    hopeless = replace(yardstick.classical, late_ratio=0.9)
+    assert yardstick.saving(hopeless) == -np.inf
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("services", 1),
+        ("frames", 0),
+        ("attainment_ratio", 1.0),
+        ("max_seconds", 0.0),
+        ("profiles", ()),
+        ("seed", -1),
+    ],
+)
+def test_a_setting_that_cannot_be_trained_is_refused_by_name(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    with pytest.raises(InputInvalid, match=name):
+        TrainConfig(out=tmp_path, **{name: value})  # type: ignore[arg-type]
