@@ -198,15 +198,29 @@ def recovery_s(timeline: dict[str, Floats], attainment_ratio: float) -> float | 
 def steps(requests: Floats, row_s: float) -> list[int]:
     """Return the rows at which the arrival rate steps up, see :func:`recovery_s`."""
     before, after = round(STEP_BEFORE_S / row_s), round(STEP_AFTER_S / row_s)
-    total = np.concatenate([[0.0], np.cumsum(requests)])
+    growth = _growth(requests, before, after)
     found: list[int] = []
-    for row in range(before, len(requests) - after + 1):
-        was = (total[row] - total[row - before]) / before
-        will = (total[row + after] - total[row]) / after
-        rests = found and row - found[-1] < RECOVERY_LIMIT_S / row_s
-        if was > 0.0 and will >= STEP_RATIO * was and not rests:
-            found.append(row)
+    row = before
+    while row < len(growth):
+        if growth[row] < STEP_RATIO:
+            row += 1
+            continue
+        # the window ahead sees a step before it comes: take the row where it is largest
+        step = row + int(np.argmax(growth[row : row + after]))
+        found.append(step)
+        row = step + round(RECOVERY_LIMIT_S / row_s)
     return found
+
+
+def _growth(requests: Floats, before: int, after: int) -> Floats:
+    """Return mean requests of the rows ahead over those behind, 0 where either is incomplete."""
+    total = np.concatenate([[0.0], np.cumsum(requests)])
+    rows = np.arange(before, len(requests) - after + 1)
+    growth = np.zeros(len(requests))
+    was = (total[rows] - total[rows - before]) / before
+    will = (total[rows + after] - total[rows]) / after
+    growth[rows] = np.divide(will, was, out=np.zeros(len(rows)), where=was > 0.0)
+    return growth
 
 
 def _window_sum(values: Floats, window_s: float, row_s: float) -> Floats:

@@ -50,14 +50,14 @@ def planned(
 
     The dynamic programme splits every second evenly over the replicas and forgets backlog, so
     its plan played in the world falls short of what it promises. ``margin`` makes replicas look
-    slower by that share; which margin was right is chosen in hindsight too.
+    slower by that share, a negative one faster; which was right is chosen in hindsight too.
 
     Args:
         scene: Service and surroundings.
         piece: The traffic.
         seed: Of the arrivals.
         asked: Attainment to plan for.
-        margin: Share by which a replica is planned to be slower than it is, 0 or more.
+        margin: Share by which a replica is planned to be slower than it is, more than -1.
     """
     curve = _curve(scene.profile, scene.capacity(), scene.targets)
     slower = LateCurve(requests=curve.requests / (1.0 + margin), shares=curve.shares)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gpupilot_agent.baselines.registry import TUNED
 from gpupilot_agent.bundle import Bundle
-from gpupilot_agent.comparison.contenders import check_names
+from gpupilot_agent.comparison.contenders import LEARNED, check_names
 from gpupilot_agent.comparison.scene import Scene
 from gpupilot_agent.tracking import digest
 from gpupilot_agent.tuned import Tuned
@@ -32,8 +33,8 @@ class CompareConfig:
         bundle: The learned policy, for ``ppo``.
 
     Raises:
-        InputInvalid: On construction: a policy is unknown or given twice, two traces share a
-            name, or a number is out of range.
+        InputInvalid: On construction: a policy is unknown, given twice or lacks its bundle, two
+            traces share a name, or a number is out of range.
     """
 
     scene: Scene
@@ -48,6 +49,9 @@ class CompareConfig:
         """Check what no type can."""
         check_names(self.policies)
         check_traces(self.traces)
+        learned = [name for name in self.policies if name.removesuffix(TUNED) == LEARNED]
+        if learned and self.bundle is None:
+            raise InputInvalid("policies", learned[0], "a trained policy bundle; gpupilot train")
         if self.seeds < 1:
             raise InputInvalid("seeds", self.seeds, "1 or more")
         for level in (*self.levels, self.scene.targets.attainment_ratio):

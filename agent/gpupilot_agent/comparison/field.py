@@ -38,7 +38,7 @@ class Field:
                 meets the objective.
         """
         pieces = {trace.name: config.scene.pieces(trace) for trace in config.traces}
-        demand = _mean_replicas(config, pieces)
+        demand = mean_replicas(config, pieces)
         every = (
             contender
             for name in config.policies
@@ -113,6 +113,7 @@ def _title(variant: Contender) -> Contender:
     return replace(variant, setting="best in hindsight", params=(), main=True)
 
 
-def _mean_replicas(config: CompareConfig, pieces: Mapping[str, tuple[Piece, ...]]) -> float:
+def mean_replicas(config: CompareConfig, pieces: Mapping[str, tuple[Piece, ...]]) -> float:
+    """Return the mean demand of everything replayed, in replicas at their capacity."""
     rates = [piece.trace.mean_rps for each in pieces.values() for piece in each]
     return sum(rates) / len(rates) / config.scene.capacity().slo_rps

@@ -14,6 +14,7 @@ from gpupilot_agent import tracking
 from gpupilot_agent.comparison.config import CompareConfig
 from gpupilot_agent.comparison.contenders import Contender
 from gpupilot_agent.comparison.field import Field, Place
+from gpupilot_agent.comparison.searching import searched, without_search
 from gpupilot_agent.comparison.summary import (
     Results,
     at_attainment,
@@ -44,7 +45,9 @@ def compare(
     """Run a comparison into the folder ``out`` and return the path of its ``summary.json``.
 
     An interrupted run goes on where it stopped when it is started again with the same
-    configuration; the numbers are the same as of one that was never interrupted.
+    configuration; the numbers are the same as of one that was never interrupted. Where policies
+    are to run tuned and no tuned settings are given, they are searched first, on generated
+    traffic (:mod:`.searching`).
 
     Args:
         config: What to compare.
@@ -56,8 +59,12 @@ def compare(
         InputInvalid: A policy cannot be built or a trace cannot be replayed.
         OutputRefused: ``out`` holds something else or cannot be written.
     """
-    field = Field.of(config)
+    known = without_search(config)
+    Field.of(known)
     with tracking.claimed(out, kind="comparison", identity=config.identity(), result=SUMMARY):
+        if known is not config:
+            config = searched(config, out, jobs=jobs, on_progress=on_progress)
+        field = Field.of(config)
         described = describe(config, field)
         write_text(out / CONFIG, yaml.safe_dump(described, sort_keys=False))
         tasks = field.tasks()

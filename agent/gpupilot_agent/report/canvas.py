@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import itertools
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +13,15 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from gpupilot_agent.report.look import HAIRLINE, INK, MUTED, PAPER, Look, themed
 
 WIDTH_IN = 9.2
-"""Width of every figure; the page scales it to its column."""
+"""Width of a figure over the whole column of the page, which scales it."""
 
 PNG_DPI = 160
+
+_METADATA = re.compile("<metadata>.*?</metadata>", re.DOTALL)
 
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": HAIRLINE,
@@ -68,9 +69,9 @@ def style() -> Iterator[None]:
         yield
 
 
-def sheet(height_in: float, **grid: Any) -> tuple[Figure, Any]:
-    """Return a figure of the common width and its axes, as ``plt.subplots`` does."""
-    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+def sheet(height_in: float, width_in: float = WIDTH_IN, **grid: Any) -> tuple[Figure, Any]:
+    """Return a figure and its axes, as ``plt.subplots`` does."""
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(**grid)
 
@@ -82,7 +83,7 @@ def render(figure: Figure, name: str, drawn: Iterable[Look]) -> Picture:
         figure.savefig(vector, format="svg", metadata={"Date": None}, transparent=True)
     figure.savefig(raster, format="png", dpi=PNG_DPI, facecolor=PAPER, metadata={"Software": None})
     svg = vector.getvalue()
-    inline = svg[svg.index("<svg") :]
+    inline = _METADATA.sub("", svg[svg.index("<svg") :])
     return Picture(name=name, svg=themed(inline, drawn), png=raster.getvalue())
 
 
@@ -98,19 +99,76 @@ def marker(look: Look, size: float = 6.5) -> dict[str, Any]:
     }
 
 
-def apart(positions: list[float], least: float, low: float, high: float) -> list[float]:
-    """Return positions moved as little as needed to lie ``least`` apart within low to high."""
-    order = sorted(range(len(positions)), key=lambda index: positions[index])
-    placed = list(positions)
-    for before, after in itertools.pairwise(order):
-        placed[after] = max(placed[after], placed[before] + least)
-    if order and placed[order[-1]] > high:
-        placed[order[-1]] = high
-        for after, before in zip(order[::-1], order[-2::-1], strict=False):
-            placed[before] = min(placed[before], placed[after] - least)
-    return [max(low, at) for at in placed]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tag:
+    """A name to write beside a point.
+
+    Attributes:
+        x: Of the point, data coordinates.
+        y: Of the point, data coordinates.
+        text: The name.
+        colour: Of the text.
+    """
+
+    x: float
+    y: float
+    text: str
+    colour: str
 
 
-def label(axes: Axes, x: float, y: float, text: str, **style: Any) -> Text:
-    """Write small text at a point in data coordinates, over everything else."""
-    return axes.text(x, y, text, **{"fontsize": 8.0, "zorder": 6, "va": "center", **style})
+def write_tags(axes: Axes, tags: Sequence[Tag], *, size: float = 8.0) -> None:
+    """Write every name beside its point where it covers no other name and no other point."""
+    figure = axes.get_figure()
+    if figure is None:
+        return
+    figure.canvas.draw()
+    scale = 72.0 / figure.dpi
+    at = [scale * axes.transData.transform((tag.x, tag.y)) for tag in tags]
+    taken = [_Box(float(x) - 5.0, float(y) - 5.0, 10.0, 10.0) for x, y in at]
+    for tag, (x, y) in zip(tags, at, strict=True):
+        width = 0.56 * size * len(tag.text)
+        box, offset = min(
+            (_candidate(float(x), float(y), width, size, place) for place in _PLACES),
+            key=lambda found: sum(found[0].overlap(other) for other in taken),
+        )
+        taken.append(box)
+        axes.annotate(
+            tag.text,
+            (tag.x, tag.y),
+            xytext=offset,
+            textcoords="offset points",
+            va="center",
+            fontsize=size,
+            color=tag.colour,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.7, "pad": 0.8},
+            zorder=7,
+        )
+
+
+_PLACES = [
+    (side, 11.0 * step)
+    for step in (0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0)
+    for side in ("right", "left")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    left: float
+    low: float
+    width: float
+    height: float
+
+    def overlap(self, other: _Box) -> float:
+        wide = min(self.left + self.width, other.left + other.width) - max(self.left, other.left)
+        high = min(self.low + self.height, other.low + other.height) - max(self.low, other.low)
+        return max(wide, 0.0) * max(high, 0.0)
+
+
+def _candidate(
+    x: float, y: float, width: float, size: float, place: tuple[str, float]
+) -> tuple[_Box, tuple[float, float]]:
+    side, rise = place
+    shift = 8.0 if side == "right" else -8.0 - width
+    box = _Box(x + shift, y + rise - 0.6 * size, width, 1.2 * size)
+    return box, (shift, rise)

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gpupilot_agent.report.canvas import label, marker, sheet
+from gpupilot_agent.report.canvas import marker, sheet
 from gpupilot_agent.report.findings import Reading, percent
 from gpupilot_agent.report.look import HAIRLINE, INK, LATE, MUTED, Look
 from gpupilot_agent.results import Metric
 
 Looks = dict[str, Look]
+
+HERO_IN = 5.6
+"""Width of the first picture: it shares the row with the findings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +35,7 @@ def cost_figure(reading: Reading, looks: Looks) -> Figure:
     kept.
     """
     rows = _rows(reading)
-    figure, axes = sheet(0.9 + 0.27 * len(rows))
+    figure, axes = sheet(0.85 + 0.25 * len(rows), HERO_IN)
     for at, row in enumerate(rows):
         _row(axes, at, row, looks[row.name])
     _bounds(axes, reading, looks, len(rows))
@@ -44,8 +47,8 @@ def cost_figure(reading: Reading, looks: Looks) -> Figure:
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(
-        f"GPU-hours per run at {percent(reading.target)} of requests within "
-        f"{reading.latency_ms:g} ms  (line: 95 % interval)"
+        f"GPU-hours per run at {percent(reading.target)} within {reading.latency_ms:g} ms; "
+        "line: 95 % interval"
     )
     return figure
 
@@ -146,7 +149,7 @@ def _bounds(axes: Axes, reading: Reading, looks: Looks, rows: int) -> None:
             linewidth=look.width,
             zorder=1,
         )
-        label(axes, cost, -0.7, f"{name} {cost:.2f}", ha="center", color=MUTED, fontsize=7.5)
+        axes.text(cost, -0.7, f"{name} {cost:.2f}", ha="center", color=MUTED, fontsize=7.5)
 
 
 def _cross(look: Look) -> dict[str, object]:
@@ -154,4 +157,4 @@ def _cross(look: Look) -> dict[str, object]:
 
 
 def _cross_in(colour: str) -> dict[str, object]:
-    return {"marker": "x", "markersize": 5.0, "markeredgecolor": colour, "markeredgewidth": 1.4}
+    return {"marker": "x", "markersize": 5.0, "color": colour, "markeredgewidth": 1.4}

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gpupilot_agent.frontier import pareto
-from gpupilot_agent.report.canvas import apart, marker, sheet
+from gpupilot_agent.report.canvas import Tag, marker, sheet, write_tags
 from gpupilot_agent.report.findings import Reading, percent
 from gpupilot_agent.report.look import INK, MUTED, Look
 from gpupilot_agent.results import FrontierPoint
@@ -24,18 +24,19 @@ Looks = dict[str, Look]
 def frontier_figure(reading: Reading, looks: Looks) -> Figure:
     """Return GPU-hours over the share of requests in time, the latter on a scale of late ones."""
     figure, axes = sheet(4.9)
-    ends: list[tuple[float, float, str]] = []
+    tags = []
     for name, look in looks.items():
-        points = reading.summary.frontiers[name]
-        _curve(axes, points, look)
-        _as_run(axes, reading, name, look)
-        end = _last(points)
-        if end is not None:
-            ends.append((*end, name))
+        _curve(axes, reading.summary.frontiers[name], look)
+        score = reading.summary.policies[name]
+        share, cost = score.attainment_ratio.mean, score.gpu_hours.mean
+        if share is not None and cost is not None:
+            _as_run(axes, position(share), cost, score.gpu_hours.ci95, look)
+            tags.append(Tag(x=position(share), y=cost, text=name, colour=look.colour))
     _scale(axes, reading)
-    _names(axes, ends, looks)
     axes.set_ylabel("GPU-hours per run")
     axes.set_xlabel("requests within the target, on a scale of the share that is late")
+    left, _ = axes.get_xlim()
+    write_tags(axes, [tag for tag in tags if tag.x >= left])
     return figure
 
 
@@ -54,23 +55,14 @@ def _curve(axes: Axes, points: tuple[FrontierPoint, ...], look: Look) -> None:
     axes.plot(every, cost, color=look.colour, linestyle="none", alpha=0.65, **others)
 
 
-def _as_run(axes: Axes, reading: Reading, name: str, look: Look) -> None:
+def _as_run(
+    axes: Axes, at: float, cost: float, ci95: tuple[float | None, float | None], look: Look
+) -> None:
     """Draw the setting in the tables large, with its interval of cost."""
-    score = reading.summary.policies[name]
-    share, cost = score.attainment_ratio.mean, score.gpu_hours.mean
-    if share is None or cost is None:
-        return
-    at = position(share)
-    low, high = score.gpu_hours.ci95
+    low, high = ci95
     if low is not None and high is not None:
-        axes.plot([at, at], [low, high], color=look.colour, linewidth=1.0, alpha=0.35)
+        axes.plot([at, at], [low, high], color=look.colour, linewidth=1.0, alpha=0.3)
     axes.plot(at, cost, color=look.colour, zorder=5, **marker(look, 7.5))
-
-
-def _last(points: tuple[FrontierPoint, ...]) -> tuple[float, float] | None:
-    attainment, cost = _arrays(points)
-    known = [(position(share), float(spent)) for share, spent in zip(attainment, cost, strict=True)]
-    return max(known) if known else None
 
 
 def _arrays(points: tuple[FrontierPoint, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +86,7 @@ def _scale(axes: Axes, reading: Reading) -> None:
     low = max(min([at for at, _ in places] + [target]), position(_WORST))
     high = max([at for at, _ in places] + [target])
     costs = [cost for at, cost in places if at >= low]
-    axes.set_xlim(low - 0.06, high + 0.12 * (high - low) + 0.3)
+    axes.set_xlim(low - 0.06, high + 0.1 * (high - low))
     if costs:
         margin = 0.06 * (max(costs) - min(costs)) or 1.0
         axes.set_ylim(min(costs) - margin, max(costs) + margin)
@@ -112,30 +104,3 @@ def _scale(axes: Axes, reading: Reading) -> None:
         fontsize=8.0,
         color=MUTED,
     )
-
-
-def _names(axes: Axes, ends: list[tuple[float, float, str]], looks: Looks) -> None:
-    """Write every policy's name at the right edge, level with the end of its curve."""
-    low, high = axes.get_ylim()
-    left, right = axes.get_xlim()
-    inside = [end for end in ends if end[0] >= left]
-    heights = apart([cost for _, cost, _ in inside], 0.047 * (high - low), low, high)
-    for (at, cost, name), height in zip(inside, heights, strict=True):
-        axes.annotate(
-            name,
-            (at, cost),
-            xytext=(right + 0.01 * (right - left), height),
-            textcoords="data",
-            va="center",
-            fontsize=8.0,
-            color=looks[name].colour,
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": looks[name].colour,
-                "linewidth": 0.6,
-                "alpha": 0.5,
-                "shrinkA": 1.0,
-                "shrinkB": 4.0,
-            },
-        )

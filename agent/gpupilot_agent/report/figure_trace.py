@@ -15,6 +15,7 @@ from gpupilot_agent.report.look import DEMAND, HAIRLINE, INK, LATE, MUTED, Look
 from gpupilot_agent.report.series import POINT_S, Strip
 
 _GAP_S = 300.0
+_LATE_SEEN = 0.002
 _LATE_FULL = 0.25
 
 Strips = dict[str, list[Strip]]
@@ -23,8 +24,8 @@ Strips = dict[str, list[Strip]]
 def panel_figure(reading: Reading, looks: dict[str, Look], trace: str, strips: Strips) -> Figure:
     """Return one row per policy: demand in replicas as an area, ready replicas as a line.
 
-    Red bars hang from the top where requests were late: the longer, the larger their share of
-    the minute's requests, full length at a quarter.
+    Minutes in which requests were late are red: the darker, the larger their share, full from a
+    quarter of the minute's requests on.
     """
     names = list(strips)
     figure, rows = sheet(
@@ -70,11 +71,13 @@ def _row(
         axes.step(
             at, strip.replicas_ready, where="mid", color=look.colour, linewidth=look.width * 0.8
         )
-        late = np.minimum(strip.late_ratio / _LATE_FULL, 1.0)
-        seen = strip.late_ratio > 0.001
-        axes.vlines(
-            at[seen], top * (1.0 - 0.45 * late[seen] - 0.03), top, color=LATE, linewidth=1.0
-        )
+        for minute, share in zip(at, strip.late_ratio, strict=True):
+            if share > _LATE_SEEN:
+                strength = 0.2 + 0.7 * min(share / _LATE_FULL, 1.0)
+                half = 0.5 * POINT_S
+                axes.axvspan(
+                    minute - half, minute + half, color=LATE, alpha=strength, linewidth=0, zorder=0
+                )
     axes.set_ylim(0.0, top)
     axes.tick_params(length=0)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))

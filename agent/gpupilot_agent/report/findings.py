@@ -12,6 +12,8 @@ from typing import Literal
 from gpupilot_agent.report.look import Role
 from gpupilot_agent.results import Paired, Score, Summary
 
+_RIVALS = 3
+
 Verdict = Literal["better", "even", "worse", "note"]
 
 
@@ -130,6 +132,11 @@ class Relative:
         return self.low is not None and self.high is not None and self.low * self.high > 0.0
 
     @property
+    def within_error(self) -> bool:
+        """Whether an interval is known and includes 0."""
+        return self.low is not None and not self.sure
+
+    @property
     def verdict(self) -> Verdict:
         """The difference as a verdict on ``a``."""
         if not self.sure:
@@ -202,8 +209,8 @@ def _duel(reading: Reading, focus: str, rival: str, goal: str) -> str:
         return f"{focus} {goal}; {rival} does so too."
     if relative.verdict == "even":
         return (
-            f"{focus} and {rival} cost the same within the error of measurement: {focus} {goal} "
-            f"with {relative.words()}."
+            f"{focus} {goal} at the cost of {rival}, within the error of measurement "
+            f"({100 * relative.value:+.1f} % GPU-hours, {relative.interval()})."
         )
     against = "the best other policy" if relative.verdict == "better" else "the cheapest policy"
     return f"{focus} {goal} with {relative.words()} than {against}, {rival}."
@@ -211,15 +218,32 @@ def _duel(reading: Reading, focus: str, rival: str, goal: str) -> str:
 
 def _rivals(reading: Reading) -> list[Finding]:
     focus = reading.focus
-    found = []
-    for name, _ in reading.ranking():
-        relative = reading.relative(focus, name) if name != focus else None
-        if relative is not None:
-            text = f"Against {name}: {focus} needs {relative.words()} at equal attainment."
-            if reading.cost_metric == "gpu_hours":
-                text = f"Against {name}: {focus} needs {relative.words()}, both as they ran."
-            found.append(Finding(verdict=relative.verdict, text=text))
-    return found
+    known = {
+        name: relative
+        for name, _ in reading.ranking()
+        if name != focus and (relative := reading.relative(focus, name)) is not None
+    }
+    how = "both as they ran" if reading.cost_metric == "gpu_hours" else "at equal attainment"
+    shown = [
+        Finding(
+            verdict=relative.verdict,
+            text=f"Against {name}: {focus} needs {relative.words()}, {how}.",
+        )
+        for name, relative in list(known.items())[:_RIVALS]
+    ]
+    return [*shown, *_remaining(focus, dict(list(known.items())[_RIVALS:]))]
+
+
+def _remaining(focus: str, known: dict[str, Relative]) -> list[Finding]:
+    if not known:
+        return []
+    values = [relative.value for relative in known.values()]
+    verdicts = {relative.verdict for relative in known.values()}
+    text = (
+        f"Against {listing(list(known))}: {100 * min(values):+.0f} to {100 * max(values):+.0f} % "
+        f"GPU-hours for {focus}."
+    )
+    return [Finding(verdict=verdicts.pop() if len(verdicts) == 1 else "note", text=text)]
 
 
 def _by_trace(reading: Reading) -> list[Finding]:
@@ -247,11 +271,11 @@ def _losses(reading: Reading) -> list[Finding]:
         if winner in (None, focus) or not reading.meets(reading.summary.traces[trace][focus]):
             continue
         relative = reading.relative(focus, str(winner), trace)
-        if relative is not None and relative.verdict == "worse":
-            beaten.append(f"{trace} ({winner}, {100 * relative.value:.1f} %)")
+        if relative is not None and relative.value > 0.0 and not relative.within_error:
+            beaten.append(f"{trace} (against {winner}: {100 * relative.value:+.1f} %)")
     if not beaten:
         return []
-    text = f"{focus} met the target but another policy did so for less on {listing(beaten)}."
+    text = f"{focus} met the target but cost more than the cheapest on {listing(beaten)}."
     return [Finding(verdict="worse", text=text)]
 
 

@@ -107,8 +107,8 @@ def _look(family: str, role: Role, unknown: list[str]) -> Look:
 
 
 def css(drawn: Iterable[Look]) -> tuple[str, str]:
-    """Return the CSS variables of all colours, for light and for dark."""
-    pairs = dict(_DARK) | {look.colour: look.dark for look in drawn}
+    """Return the CSS variables of the page and of all policies, for light and for dark."""
+    pairs = dict([*_DARK.items(), _LEARNED]) | {look.colour: look.dark for look in drawn}
     light = "".join(f"{_variable(colour)}:{colour};" for colour in pairs)
     dark = "".join(f"{_variable(colour)}:{shade};" for colour, shade in pairs.items())
     return light, dark

@@ -18,7 +18,6 @@ def facts(reading: Reading) -> list[tuple[str, str]]:
         ("Traffic", f"{_count(len(traces), 'trace')}, {_hours(config):.3g} h scored"),
         ("Repetitions", _count(len(seeds), "seed")),
         ("Mean demand", _demand(config)),
-        ("Service", _service(config)),
     ]
 
 
@@ -129,16 +128,10 @@ def _hours(config: dict[str, Any]) -> float:
 
 
 def _demand(config: dict[str, Any]) -> str:
+    each = f"{config['capacity']['slo_rps']:.3g} requests/s"
     if config["scale_to_replicas"] is not None:
-        return f"{config['scale_to_replicas']:g} replicas at capacity"
-    return "as recorded"
-
-
-def _service(config: dict[str, Any]) -> str:
-    return (
-        f"{config['profile']['name']}, {config['capacity']['slo_rps']:.4g} requests/s "
-        "per replica within the objective"
-    )
+        return f"{config['scale_to_replicas']:g} replicas of {each}"
+    return f"as recorded, {each} a replica"
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,0 +1,67 @@
+"""The frontier: what dominates what, and what may be read between its points."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpupilot_agent.frontier import cost_at, frontier_cost, frontier_replicates, pareto
+
+
+def test_pareto_keeps_what_nothing_beats() -> None:
+    attainment = np.array([0.90, 0.99, 0.95, 0.99, 0.999])
+    cost = np.array([1.0, 4.0, 5.0, 3.0, 6.0])
+    assert pareto(attainment, cost).tolist() == [0, 3, 4]
+
+
+def test_cost_between_two_settings_is_linear_in_the_logarithm_of_lateness() -> None:
+    attainment, cost = np.array([0.9, 0.999]), np.array([2.0, 4.0])
+    assert cost_at(attainment, cost, 0.99) == pytest.approx(3.0)
+    assert cost_at(attainment, cost, 0.9) == pytest.approx(2.0)
+    assert cost_at(attainment, cost, 0.999) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.89, 0.9991, 0.99999])
+def test_nothing_is_read_beyond_what_was_measured(level: float) -> None:
+    assert np.isnan(cost_at(np.array([0.9, 0.999]), np.array([2.0, 4.0]), level))
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.5, 0.9999), st.floats(0.1, 100.0)), min_size=2, max_size=12),
+    st.floats(0.5, 0.9999),
+    st.floats(0.5, 0.9999),
+)
+def test_more_attainment_never_costs_less(
+    points: list[tuple[float, float]], a: float, b: float
+) -> None:
+    attainment, cost = (np.array(column) for column in zip(*points, strict=True))
+    low, high = cost_at(attainment, cost, min(a, b)), cost_at(attainment, cost, max(a, b))
+    if np.isfinite(low) and np.isfinite(high):
+        assert low <= high + 1e-9
+    for value in (low, high):
+        assert np.isnan(value) or cost.min() - 1e-9 <= value <= cost.max() + 1e-9
+
+
+def test_frontier_cost_has_an_interval_and_pairs_with_itself() -> None:
+    random = np.random.default_rng(0)
+    requests = np.full((3, 4, 5), 1000.0)
+    level = np.array([900.0, 980.0, 999.0])[:, None, None]
+    in_time = np.minimum(level + random.normal(0.0, 1.0, size=(1, 4, 5)), 1000.0)
+    cost = np.array([2.0, 3.0, 5.0])[:, None, None] + random.normal(0.0, 0.1, size=(1, 4, 5))
+    found = frontier_cost(in_time, requests, cost, 0.99)
+    assert found.mean is not None
+    assert found.ci95 is not None
+    assert 3.0 < found.mean < 5.0
+    assert found.ci95[0] < found.mean < found.ci95[1]
+    again = frontier_replicates(in_time, requests, cost, 0.99)
+    assert np.array_equal(again, frontier_replicates(in_time, requests, cost, 0.99))
+
+
+def test_one_run_tells_a_cost_but_no_interval() -> None:
+    requests = np.full((2, 1, 1), 100.0)
+    in_time = np.array([90.0, 99.9])[:, None, None]
+    found = frontier_cost(in_time, requests, np.array([1.0, 2.0])[:, None, None], 0.95)
+    assert found.mean is not None
+    assert found.ci95 is None
