@@ -45,7 +45,7 @@ def _distances(series: Series, rates: Floats) -> tuple[float, float, float]:
     return (
         float(wasserstein_distance(real, drawn)) / max(_spread(real), _SPREAD_LEAST),
         steps,
-        float(np.sqrt(np.mean(memory**2))),
+        float(np.sqrt(np.mean(memory**2))) if len(memory) else 0.0,
     )
 
 

@@ -1,0 +1,83 @@
+"""`gpupilot record` writes what `calibrate` and `explain` read, and the circle closes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpupilot_envs.profile import load_profile
+
+Shell = Callable[..., Any]
+
+
+@pytest.fixture
+def recorded(shell: Shell, tiny: Path, traces: Path, tmp_path: Path) -> Path:
+    """Return the folder of a recording over loads from light to heavy."""
+    words = ("--profile", tiny, "--trace", traces / "busy.csv", "--target-ms", 500)
+    ended = shell("record", *words, "--replicas", 2, "--out", tmp_path / "rec")
+    assert ended.code == 0, ended.err
+    assert "40 readings, 40 decisions" in ended.out
+    return tmp_path / "rec"
+
+
+def test_calibrate_gives_back_the_profile_that_was_simulated(
+    shell: Shell, recorded: Path, tiny: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model"
+    ended = shell("calibrate", recorded / "recording.parquet", "--base", tiny, "--out", out)
+    assert ended.code == 0, ended.err
+    found = dict(load_profile(out / "profile.yaml").batch_latency_ms)
+    assert found[1.0] == pytest.approx(100.0, rel=0.05)
+    assert found[8.0] == pytest.approx(240.0, rel=0.05)
+    assert "no traffic model: recording: bins: 40" in ended.err
+    assert [path.name for path in out.iterdir()] == ["profile.yaml"]
+
+
+def test_a_recording_that_cannot_tell_says_so_and_ends_with_3(
+    shell: Shell, tiny: Path, tmp_path: Path
+) -> None:
+    """A steady light load shows one batch size only."""
+    trace = tmp_path / "steady.csv"
+    rows = "\n".join(f"{5 * i},2" for i in range(120))
+    trace.write_text(f"t_s,rps\n{rows}\n", encoding="utf-8")
+    words = ("--profile", tiny, "--trace", trace, "--target-ms", 500, "--replicas", 4)
+    assert shell("record", *words, "--every", 5, "--out", tmp_path / "rec").code == 0
+    out = tmp_path / "model"
+    source = tmp_path / "rec" / "recording.parquet"
+    ended = shell("calibrate", source, "--base", tiny, "--out", out)
+    assert ended.code == 3
+    assert "no profile: the mean batch stayed between" in ended.err
+    assert [path.name for path in out.iterdir()] == ["traffic.yaml"]
+
+
+def test_calibrate_reads_a_plain_trace_and_answers_a_machine(shell: Shell, tmp_path: Path) -> None:
+    trace = tmp_path / "t.csv"
+    rows = "\n".join(f"{60 * i},{10 + i % 7}" for i in range(200))
+    trace.write_text(f"t_s,rps\n{rows}\n", encoding="utf-8")
+    ended = shell("calibrate", trace, "--out", tmp_path / "model", "--json")
+    document = json.loads(ended.out)
+    assert ended.code == 0
+    assert document["profile"] is None
+    assert document["traffic"]["family"] in document["traffic"]["distance"]
+    assert document["traffic"]["mean_rps"] == pytest.approx(12.97, rel=0.01)
+
+
+def test_explain_reads_what_was_recorded(shell: Shell, recorded: Path) -> None:
+    document = json.loads(shell("explain", recorded, "--at", 300, "--json").out)
+    assert document["policy"] == "static"
+    assert document["asked"]["replicas"] == 2
+    assert document["signals"]["rate_rps"] > 0
+
+
+def test_the_same_seed_records_the_same(
+    shell: Shell, tiny: Path, traces: Path, recorded: Path, tmp_path: Path
+) -> None:
+    words = ("--profile", tiny, "--trace", traces / "busy.csv", "--target-ms", 500)
+    again = tmp_path / "again"
+    assert shell("record", *words, "--replicas", 2, "--out", again).code == 0
+    name = "recording.parquet"
+    assert (again / name).read_bytes() == (recorded / name).read_bytes()
