@@ -46,11 +46,11 @@ def is_preferred(pod: Any, size: int) -> bool:
 
 @compiled
 def largest_preferred(pod: Any, above: int, upto: int) -> int:
-    """Return the largest preferred size in ``(above, upto]``, 0 when there is none."""
+    """Return the largest preferred size in ``(above, upto]``, ``above`` when there is none."""
     for k in range(pod.preferred_count - 1, -1, -1):
         if above < pod.preferred[k] <= upto:
             return int(pod.preferred[k])
-    return 0
+    return above
 
 
 @compiled
@@ -74,9 +74,13 @@ def dynamic_batch(pod: Any, payload: int, oldest_s: float, now_s: float) -> tupl
     full = waiting > pending
     wake_at_s = oldest_s + pod.delay_s
     exceeded = pod.delay_s > 0.0 and now_s >= wake_at_s
-    best = largest_preferred(pod, payload, payload + pending)
+    best = largest_preferred(pod, payload, payload + pending) - payload
+    if saturated and waiting > 1 and pending > 0:
+        # Beyond the largest preferred size the server marks the second request it looks at
+        # as the end of the best batch, so one request joins.
+        best = 1
     if best > 0 and not exceeded:
-        return best - payload, saturated or pod.delay_s == 0.0, 0.0
+        return best, saturated or pod.delay_s == 0.0, 0.0
     if pending == 0:
         return 0, saturated, 0.0
     if full or payload + pending >= largest:

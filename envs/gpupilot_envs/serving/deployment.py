@@ -100,24 +100,29 @@ class Deployment:
 
     def reconcile(self, now_s: float) -> None:
         """Create and remove pods until their number and share are those asked for."""
-        share_milli = share_held_milli(self._profile, self.allocation)
         wanted = self.allocation.replicas
-        live = [pod for pod in self._pods if pod.phase <= Phase.READY]
-        old = [pod for pod in live if pod.share_milli != share_milli]
-        new = [pod for pod in live if pod.share_milli == share_milli]
-        room = wanted + (SURGE if old else 0) - len(live)
+        new, old = self._live()
+        for pod in sorted(new, key=removal_order)[: max(len(new) - wanted, 0)]:
+            self._remove(pod, now_s)
+        self._retire(old, now_s)
+        new, old = self._live()
+        room = wanted + (SURGE if old else 0) - len(new) - len(old)
         for _ in range(min(wanted - len(new), room)):
             pod = self._create()
             self._agenda.add(now_s + self._cluster.scheduling_s, partial(self._schedule, pod))
-        for pod in sorted(new, key=removal_order)[: max(len(new) - wanted, 0)]:
-            self._remove(pod, now_s)
-        self._retire(old, now_s, wanted)
         self._publish()
 
-    def _retire(self, old: list[Pod], now_s: float, wanted: int) -> None:
-        """Remove pods of the old share: those not ready at once, others as new ones are ready."""
+    def _live(self) -> tuple[list[Pod], list[Pod]]:
+        """Return the pods that are to stay up: those of the share asked for, and others."""
+        share_milli = share_held_milli(self._profile, self.allocation)
+        live = [pod for pod in self._pods if pod.phase <= Phase.READY]
+        new = [pod for pod in live if pod.share_milli == share_milli]
+        return new, [pod for pod in live if pod.share_milli != share_milli]
+
+    def _retire(self, old: list[Pod], now_s: float) -> None:
+        """Remove pods of another share: not ready ones at once, others as new ones are ready."""
         for pod in sorted(old, key=removal_order):
-            if pod.phase < Phase.READY or self.ready > wanted:
+            if pod.phase < Phase.READY or self.ready > self.allocation.replicas:
                 self.restarts += pod.phase is Phase.READY
                 self._remove(pod, now_s)
 

@@ -32,8 +32,8 @@ class MetricFault:
     Attributes:
         kind: ``"outage"``: scrapes fail, series end with a staleness marker. ``"silent"``:
             no samples arrive and none is marked stale. ``"nan"``: every value is NaN.
-        from_s: Start, the first scrape that fails is at or after it.
-        until_s: End, the first scrape that succeeds is at or after it.
+        from_s: Start, the first scrape that fails comes after it.
+        until_s: End, the first scrape that succeeds comes after it.
     """
 
     kind: Literal["outage", "silent", "nan"]
