@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from gpupilot_agent import results, tuned
 from gpupilot_envs.profile import FORMAT, ServiceProfile
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schemas"
@@ -17,10 +18,20 @@ def profile_schema() -> str:
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
+def schemas() -> dict[str, str]:
+    """Return the text of every schema by the name of its file."""
+    return {
+        "profile-v1.json": profile_schema(),
+        "comparison-v1.json": results.json_schema(),
+        "tuned-v1.json": tuned.json_schema(),
+    }
+
+
 def main() -> None:
     """Write every schema."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / "profile-v1.json").write_text(profile_schema(), encoding="utf-8")
+    for name, text in schemas().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
