@@ -52,6 +52,7 @@ class PpoSettings:
 
 
 _LEAST = {
+    "generated": 0,
     "services": 2,
     "copies": 1,
     "frames": 1,
@@ -71,8 +72,8 @@ class TrainConfig:
         profiles: Embedded names or files of the services to train on.
         target_ms: Latency target in milliseconds.
         attainment_ratio: Share of requests that must be in time.
-        traces: Rate traces to train on, split by day; generated families where none is given.
-        generated: Number of generated traces where no trace is given.
+        traces: Rate traces to train on, split by day.
+        generated: Number of generated traces beside them, of randomised families.
         controller: The classical controller the policy starts from and moves.
         frames: Service-decisions to train on at most.
         max_seconds: Wall-clock seconds after which training stops early.
@@ -123,6 +124,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value < least:
                 raise InputInvalid(name, value, f"an integer of {least} or more")
+        if self.services % self.copies:
+            raise InputInvalid("services", self.services, f"a multiple of {self.copies}")
         if not 0.5 <= self.attainment_ratio < 1.0:
             raise InputInvalid("attainment_ratio", self.attainment_ratio, "0.5 or more, below 1")
         if self.max_seconds is not None and not self.max_seconds > 0.0:

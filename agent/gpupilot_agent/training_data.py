@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from gpupilot_agent.training_config import TrainConfig
@@ -44,7 +45,7 @@ def prepare(config: TrainConfig, traffic: Split | None = None) -> Material:
 
     Args:
         config: The run.
-        traffic: Traffic to use instead of what ``config`` names; its test part is not read.
+        traffic: Traffic to use instead of the files ``config`` names; its test part is not read.
 
     Raises:
         InputInvalid: A profile, trace or target is wrong, or there is no traffic left.
@@ -52,7 +53,7 @@ def prepare(config: TrainConfig, traffic: Split | None = None) -> Material:
     profiles = [find_profile(name) for name in config.profiles]
     targets = Targets(latency_s=config.target_ms / 1000.0, attainment_ratio=config.attainment_ratio)
     tables = FleetTables.of([fit(profile, targets) for profile in profiles])
-    split = _traffic(config) if traffic is None else traffic
+    split = _with_generated(config, _recorded(config) if traffic is None else traffic)
 
     def scenarios(traces: tuple[RateTrace, ...]) -> Scenarios:
         return Scenarios(
@@ -76,13 +77,24 @@ def prepare(config: TrainConfig, traffic: Split | None = None) -> Material:
     )
 
 
-def _traffic(config: TrainConfig) -> Split:
-    if config.traces:
-        return split_by_day([read_trace(path) for path in config.traces])
-    held_back = max(config.generated // 4, 1)
+def _recorded(config: TrainConfig) -> Split:
+    if not config.traces:
+        return Split(train=(), validation=(), test=())
+    return split_by_day([read_trace(path) for path in config.traces])
+
+
+def _with_generated(config: TrainConfig, split: Split) -> Split:
+    """Add generated traffic: a handful of traces would be learned by heart."""
+    held_back = math.ceil(config.generated / 4)
     return Split(
-        train=tuple(_generated(config.seed, "train", k) for k in range(config.generated)),
-        validation=tuple(_generated(config.seed, "validation", k) for k in range(held_back)),
+        train=(
+            *split.train,
+            *(_generated(config.seed, "train", k) for k in range(config.generated)),
+        ),
+        validation=(
+            *split.validation,
+            *(_generated(config.seed, "validation", k) for k in range(held_back)),
+        ),
         test=(),
     )
 
@@ -96,4 +108,4 @@ def _generated(seed: int, role: str, index: int) -> RateTrace:
         families=FAMILIES,
         day_s=GENERATED_S,
     )
-    return trace.renamed(f"{trace.family}-{role}-{index}")
+    return trace.renamed(f"generated-{trace.family}-{role}-{index}")

@@ -1,0 +1,93 @@
+"""Training and validation traffic never overlap, and several seeds end in the best of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpupilot_agent import bundle as bundles
+from gpupilot_agent import training, training_data
+from gpupilot_agent.training import BUNDLE
+from gpupilot_agent.training_config import PpoSettings, TrainConfig
+from gpupilot_agent.training_data import prepare
+from gpupilot_agent.training_seeds import train_seeds
+from gpupilot_envs.errors import InputInvalid
+from gpupilot_envs.fleet.table import FleetTable, FleetTables
+from gpupilot_envs.workload.splits import Split
+from gpupilot_envs.workload.trace import DAY_S, RateTrace, write_trace
+
+
+@pytest.fixture(autouse=True)
+def _no_fit(monkeypatch: pytest.MonkeyPatch, tables: FleetTables) -> None:
+    """Measuring a service takes seconds; a made-up one stands in."""
+    table = FleetTable(
+        name="made-up",
+        plant=tables.plants[0],
+        steady=tables.steady[0],
+        slack=tables.slack[0],
+        levels=tables.levels[0],
+    )
+    monkeypatch.setattr(training_data, "fit", lambda _profile, _targets: table)
+
+
+def test_generated_traffic_is_disjoint_and_reproducible(tmp_path: Path) -> None:
+    config = TrainConfig(out=tmp_path, generated=8)
+    hashes = prepare(config).trace_hashes
+    assert len(hashes) == 10
+    assert len(set(hashes.values())) == 10
+    assert prepare(config).trace_hashes == hashes
+    other = prepare(TrainConfig(out=tmp_path, generated=8, seed=1)).trace_hashes
+    assert not set(other.values()) & set(hashes.values())
+
+
+def test_recorded_days_are_split_and_generated_traffic_is_added(tmp_path: Path) -> None:
+    rps = np.random.default_rng(0).gamma(4.0, 10.0, round(5 * DAY_S / 300.0))
+    write_trace(tmp_path / "week.parquet", RateTrace(name="week", bin_s=300.0, rps=rps))
+    config = TrainConfig(out=tmp_path, traces=(tmp_path / "week.parquet",), generated=4)
+    roles = [name.split("/")[0] for name in prepare(config).trace_hashes if "@day" in name]
+    assert (roles.count("train"), roles.count("validation")) == (3, 1)
+    assert len(prepare(config).trace_hashes) == 4 + 4 + 1
+
+
+def test_traffic_that_is_handed_over_is_used(tmp_path: Path) -> None:
+    def steady(name: str, rate: float) -> RateTrace:
+        return RateTrace(name=name, bin_s=60.0, rps=np.full(60, rate))
+
+    split = Split(train=(steady("a", 1.0),), validation=(steady("b", 2.0),), test=())
+    config = TrainConfig(out=tmp_path, generated=0)
+    assert set(prepare(config, split).trace_hashes) == {"train/a", "validation/b"}
+
+
+def test_no_traffic_at_all_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputInvalid, match="traces"):
+        prepare(TrainConfig(out=tmp_path, generated=0))
+
+
+def test_several_seeds_leave_the_best_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig(
+        out=tmp_path,
+        generated=2,
+        services=16,
+        copies=4,
+        frames=512,
+        validation_services=8,
+        validation_steps=10,
+        ppo=PpoSettings(n_steps=16, hidden=8, critic_updates=1),
+    )
+    monkeypatch.setattr(training, "environment", lambda: {"commit": "unknown"})
+    done: list[int] = []
+    results = train_seeds(config, (3, 4), jobs=1, on_done=lambda r: done.append(r.seed))
+    assert done == [3, 4] == [result.seed for result in results]
+    best = max(results, key=lambda result: result.saving)
+    assert (tmp_path / BUNDLE).read_bytes() == best.path.read_bytes()
+    assert {bundles.load(r.path).seeds["training"] for r in results} == {3, 4}
+
+
+@pytest.mark.parametrize("seeds", [(), (1, 1)])
+def test_seeds_must_be_different(tmp_path: Path, seeds: tuple[int, ...]) -> None:
+    with pytest.raises(InputInvalid, match="seeds"):
+        train_seeds(TrainConfig(out=tmp_path), seeds, jobs=1)
