@@ -7,11 +7,13 @@ run is the same however it is cut into steps.
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy import optimize, special
 
 from gpupilot_envs.compiled import compiled
 
@@ -36,14 +38,18 @@ def hashed(key: int, number: int) -> np.uint64:
 @compiled
 def below(key: int, number: int, limit: int) -> int:
     """Return a uniform integer in ``[0, limit)`` by multiply and shift (Lemire 2019)."""
-    return int(((hashed(key, number) >> np.uint64(32)) * np.uint64(limit)) >> np.uint64(32))
+    high = hashed(key, number) >> np.uint64(32)
+    # int() keeps uint64 in compiled code, and uint64 with int64 would turn into a float.
+    return np.int64((high * np.uint64(limit)) >> np.uint64(32))  # type: ignore[return-value]
 
 
+@lru_cache(maxsize=64)
 def noise_table(cv: float, distribution: ServiceDistribution) -> NDArray[np.float64]:
     """Return factors of unit mean for the time of one execution, shape ``(NOISE_SIZE,)``.
 
-    The entries are the distribution's quantiles at equal steps, so its moments are kept
-    without sampling error; which entry an execution gets is a hash.
+    The entries are the distribution's quantiles at equal steps, so there is no sampling
+    error in its moments; which entry an execution gets is a hash. The lognormal's shape is
+    chosen such that the table, whose tail is cut, has the coefficient of variation asked for.
 
     Args:
         cv: Coefficient of variation of the lognormal, 0 for none.
@@ -52,6 +58,16 @@ def noise_table(cv: float, distribution: ServiceDistribution) -> NDArray[np.floa
     share = (np.arange(NOISE_SIZE, dtype=np.float64) + 0.5) / NOISE_SIZE
     if distribution == "exponential":
         factors = -np.log1p(-share)
+    elif cv == 0.0:
+        factors = np.ones(NOISE_SIZE)
     else:
-        factors = np.exp(np.sqrt(np.log1p(cv * cv)) * special.ndtri(share))
+        normal = special.ndtri(share)
+        sigma = math.sqrt(math.log1p(cv * cv))
+        sigma = optimize.brentq(lambda s: _spread(np.exp(s * normal)) - cv, sigma, 1.2 * sigma)
+        factors = np.exp(sigma * normal)
     return np.asarray(factors / factors.mean(), dtype=np.float64)
+
+
+def _spread(values: NDArray[np.float64]) -> float:
+    """Return the coefficient of variation."""
+    return float(values.std() / values.mean())

@@ -30,7 +30,6 @@ from gpupilot_envs.serving.state import (
     FAILED,
     FRESH,
     REQUESTS,
-    ROUNDS,
     STALE,
 )
 
@@ -64,17 +63,48 @@ def advance_gpus(
     service: Any,
     tally: Any,
 ) -> None:
-    """Advance every GPU through all events up to ``until_s``."""
+    """Advance every GPU through all events and arrivals up to ``until_s``."""
     begin = 0
     for end in endpoints.group_end:
-        if end - begin == 1:
-            slot = endpoints.active[begin]
-            advance_alone(pods[slot], ring[slot], until_s, service, tally)
-        else:
-            tenants = endpoints.active[begin:end]
-            advance_tenants(pods, ring, tenants, until_s, service, tally)
+        advance_gpu(pods, ring, endpoints.active[begin:end], until_s, service, tally)
         begin = end
     close_inboxes(pods, endpoints.active)
+
+
+@compiled
+def advance_gpu(
+    pods: NDArray[np.void],
+    ring: NDArray[np.float64],
+    tenants: NDArray[np.int64],
+    until_s: float,
+    service: Any,
+    tally: Any,
+) -> None:
+    """Advance the pods of one GPU."""
+    if len(tenants) == 1:
+        slot = tenants[0]
+        advance_alone(pods[slot], ring[slot], until_s, service, tally)
+    else:
+        advance_tenants(pods, ring, tenants, until_s, service, tally)
+
+
+@compiled
+def advance_due(
+    pods: NDArray[np.void],
+    ring: NDArray[np.float64],
+    endpoints: Endpoints,
+    now_s: float,
+    service: Any,
+    tally: Any,
+) -> None:
+    """Advance the GPUs on which something is due by ``now_s``."""
+    begin = 0
+    for end in endpoints.group_end:
+        for k in range(begin, end):
+            if next_event_s(pods[endpoints.active[k]]) <= now_s:
+                advance_gpu(pods, ring, endpoints.active[begin:end], now_s, service, tally)
+                break
+        begin = end
 
 
 @compiled
@@ -88,17 +118,18 @@ def close_inboxes(pods: NDArray[np.void], active: NDArray[np.int64]) -> None:
 
 
 @compiled
-def has_room(pods: NDArray[np.void], slot: int, capacity: int) -> bool:
-    """Return whether the pod's ring takes one more request, after forgetting answered ones."""
-    pod = pods[slot]
-    if pod.tail - pod.base < capacity:
-        return True
-    base = pod.head
-    for k in range(pod.lanes):
-        if pod.finish_s[k] != np.inf:
-            base = min(base, pod.first[k])
-    pod.base = base
-    return bool(pod.tail - pod.base < capacity)
+def room(pods: NDArray[np.void], ready: NDArray[np.int64], capacity: int) -> int:
+    """Return how many requests every ready pod's ring can take, answered ones forgotten."""
+    least = capacity
+    for slot in ready:
+        pod = pods[slot]
+        base = pod.head
+        for k in range(pod.lanes):
+            if pod.finish_s[k] != np.inf:
+                base = min(base, pod.first[k])
+        pod.base = base
+        least = min(least, capacity - (pod.tail - base))
+    return int(least)
 
 
 @compiled
@@ -115,29 +146,26 @@ def assign_block(
     """Hand out arrivals before ``until_s`` by chance or in turn, at most a block of them.
 
     Returns:
-        The first arrival not handed out: the block is full, or a ring is.
+        The first arrival not handed out; ``begin`` when a ring is nearly full.
     """
     ready = endpoints.ready
-    capacity = ring.shape[1]
-    mask = capacity - 1
+    free = room(pods, ready, ring.shape[1])
+    if free < BLOCK // 4:
+        return begin
+    mask = ring.shape[1] - 1
     count = len(ready)
-    number = tally.totals[REQUESTS]
     key = service.balance_key
-    stop = min(len(arrivals_s), begin + BLOCK)
+    number = tally.totals[REQUESTS]
+    at_random = service.balancing == RANDOM
+    stop = min(len(arrivals_s), begin + min(BLOCK, free))
     index = begin
     while index < stop and arrivals_s[index] < until_s:
-        if service.balancing == RANDOM:
-            slot = ready[below(key, number, count)]
-        else:
-            slot = ready[tally.totals[ROUNDS] % count]
-        if not has_room(pods, slot, capacity):
-            break
+        slot = ready[below(key, number, count) if at_random else number % count]
         tail = pods[slot].tail
         ring[slot, tail & mask] = arrivals_s[index]
         pods[slot].tail = tail + 1
         number += 1
         index += 1
-        tally.totals[ROUNDS] += 1
     tally.totals[REQUESTS] = number
     return index
 
@@ -146,11 +174,12 @@ def assign_block(
 def least_loaded(pods: NDArray[np.void], ready: NDArray[np.int64], key: int, number: int) -> int:
     """Return the ready pod with the fewest requests queued or executing, ties by chance."""
     count = len(ready)
-    offset = below(key, number, count)
+    place = below(key, number, count)
     best = -1
     fewest = np.int64(1) << np.int64(62)
-    for k in range(count):
-        slot = ready[(offset + k) % count]
+    for _ in range(count):
+        slot = ready[place]
+        place = place + 1 if place + 1 < count else 0
         load = pods[slot].admitted - pods[slot].head + pods[slot].executing_requests
         if load < fewest:
             best, fewest = slot, load
@@ -178,24 +207,23 @@ def assign_least_loaded(
     service: Any,
     tally: Any,
 ) -> int:
-    """Hand out arrivals before ``until_s``, each to the pod that has least to do right then.
+    """Hand out a block of arrivals, each to the pod that has least to do right then.
 
     Returns:
-        The first arrival not handed out: all were, or a ring is full.
+        The first arrival not handed out; ``begin`` when a ring is nearly full.
     """
-    capacity = ring.shape[1]
+    mask = ring.shape[1] - 1
+    free = room(pods, endpoints.ready, ring.shape[1])
+    if free < BLOCK // 4:
+        return begin
+    stop = min(len(arrivals_s), begin + min(BLOCK, free))
     index = begin
-    while index < len(arrivals_s) and arrivals_s[index] < until_s:
+    while index < stop and arrivals_s[index] < until_s:
         now_s = arrivals_s[index]
-        for slot in endpoints.active:
-            if next_event_s(pods[slot]) <= now_s:
-                advance_gpus(pods, ring, endpoints, now_s, service, tally)
-                break
+        advance_due(pods, ring, endpoints, now_s, service, tally)
         slot = least_loaded(pods, endpoints.ready, service.balance_key, tally.totals[REQUESTS])
-        if not has_room(pods, slot, capacity):
-            break
         pod = pods[slot]
-        ring[slot, pod.tail & (capacity - 1)] = now_s
+        ring[slot, pod.tail & mask] = now_s
         pod.tail += 1
         tally.totals[REQUESTS] += 1
         index += 1

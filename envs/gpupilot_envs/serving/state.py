@@ -37,18 +37,18 @@ BATCH_MAX = 1024
 
 POD = np.dtype(
     [
-        ("base", np.int64),
         ("head", np.int64),
-        ("queue", np.int64),
         ("admitted", np.int64),
-        ("inbox", np.int64),
-        ("tail", np.int64),
         ("next_finish_s", np.float64),
         ("wake_at_s", np.float64),
+        ("executing_requests", np.int64),
+        ("queue", np.int64),
+        ("inbox", np.int64),
+        ("tail", np.int64),
+        ("base", np.int64),
         ("asleep_since_s", np.float64),
         ("busy_since_s", np.float64),
         ("executing", np.int64),
-        ("executing_requests", np.int64),
         ("payloads", np.int64),
         ("forming", np.int64),
         ("next_preferred", np.int64),
@@ -91,10 +91,10 @@ counters stood at when the container started, so that a restart resets the serie
 STALE, FRESH, SCHEDULED = range(3)
 """The payload being formed: gone or saturated, empty, or waiting for an instance."""
 
-TOTALS = ("requests", "answered", "rejected", "timed_out", "failed", "rounds")
-"""Meaning of the service-wide totals, in order; ``rounds`` is the round-robin position."""
+TOTALS = ("requests", "answered", "rejected", "timed_out", "failed")
+"""Meaning of the service-wide totals, in order."""
 
-REQUESTS, ANSWERED, REJECTED, TIMED_OUT, FAILED, ROUNDS = range(len(TOTALS))
+REQUESTS, ANSWERED, REJECTED, TIMED_OUT, FAILED = range(len(TOTALS))
 
 
 SERVICE = np.dtype(
