@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.compiled import compiled
+from gpupilot_envs.compiled import compiled, inlined
 from gpupilot_envs.fleet.lookup import (
     level_position,
     load_position,
@@ -51,7 +51,14 @@ _SETTLED = 0.8
 """Share of the steady backlog from which on a rising backlog counts as steady."""
 
 
-@compiled
+_REACH = (-0.12, 1.16, 1.78)
+"""Median, 95th and 99th percentile of a folded normal number less its mean, over its scale."""
+
+_REACH_ADRIFT = (0.0, 1.645, 2.326)
+"""The same of a normal number."""
+
+
+@inlined
 def advance(
     steady: Floats,
     slack: Floats,
@@ -156,6 +163,7 @@ def _grow(
     felt[_ERRORS] *= 1.0 - share
     felt[_QUEUE] = share * 0.5 * (low + high) / min(load, 1.0) + (1.0 - share) * felt[_QUEUE]
     _fill_batches(plant, share * min(max(high - felt[_BACKLOG], 0.0) / (high - low), 1.0), felt)
+    wander_s, drift = _wander(felt[_DIFFUSION], load, high)
     for k in range(3):
         # an answer shows the wait of when its request came: the backlog was smaller then
         reached = (low + _quantile(k) * (high - low)) / max(load, 1.0)
@@ -163,7 +171,25 @@ def _grow(
         log_s = read_level(levels, profile, burst, at, _LEVEL_P50 + k)
         if reached > level_max_s:
             log_s = np.log(np.exp(log_s) + reached - level_max_s)
+        if load > 1.0 and k > 0:
+            far_s = wander_s * (_REACH[k] + (_REACH_ADRIFT[k] - _REACH[k]) * drift)
+            along_s = (_quantile(k) - 0.5) * (high - low)
+            strayed_s = 0.5 * (low + high) + np.sqrt(far_s * far_s + along_s * along_s)
+            log_s = max(log_s, np.log(plant["idle_latency_s"] + strayed_s / load))
         felt[_P50 + k] = share * log_s + (1.0 - share) * felt[_P50 + k]
+
+
+@compiled
+def _wander(diffusion: float, load: float, backlog_s: float) -> tuple[float, float]:
+    """Return how far a growing backlog strays from its mean, and how much of the mean is drift.
+
+    A reflected Brownian motion from 0 has the mean ``0.8 sqrt(2 d t)`` without drift and
+    ``(load - 1) t`` with much; the time since it began follows from the mean it has reached.
+    """
+    drift_s = max(load - 1.0, 0.0)
+    began_s = backlog_s * backlog_s / max(backlog_s * drift_s + 1.28 * diffusion, 1e-12)
+    wander_s = np.sqrt(2.0 * diffusion * began_s)
+    return wander_s, drift_s * began_s / max(drift_s * began_s + wander_s, 1e-12)
 
 
 @compiled

@@ -25,6 +25,9 @@ Ints = NDArray[np.int64]
 
 _INSTANT_S = 1e-6
 
+_SPREAD_LEAST = 0.02
+"""Relative spread of the rates within a part that is worth being resolved."""
+
 
 @compiled
 def step_all(
@@ -49,7 +52,7 @@ def step_all(
     """Let one interval pass for every service; see :class:`FleetWorld` for the arrays.
 
     The interval is resolved where the rate changes and where a pod becomes ready; a trace finer
-    than the interval is taken in ``parts``, what varies inside them as burstiness.
+    than a part is taken in ``parts``, each half above and half below its mean rate.
     """
     felt = np.empty(STEADY)
     sums = np.empty(SUMS)
@@ -67,13 +70,14 @@ def step_all(
         bins = first[trace + 1] - edge - 1
         width_s = bin_s[trace]
         at = bin_position(service["start_s"] + service["elapsed_s"], width_s, bins)
-        fine = width_s < interval_s
+        # bins shorter than a part are not resolved: their spread round the mean is
+        fine = width_s * parts < 0.999 * interval_s
         begin_s = service["elapsed_s"]
         end_s = begin_s + interval_s
         seen = integral_at(requests, edge, bins, at)
         seen_squares = integral_at(squares, edge, bins, at) if fine else 0.0
         while service["elapsed_s"] < end_s:
-            until_s = _next_change(service["elapsed_s"], begin_s, end_s, at, width_s, parts)
+            until_s = _next_change(service["elapsed_s"], begin_s, end_s, at, width_s, parts, fine)
             if service["starting"] > 0:
                 until_s = min(until_s, join(service, plant, ready_at_s, i))
             span_s = until_s - service["elapsed_s"]
@@ -81,11 +85,10 @@ def step_all(
             at += span_s / width_s
             until = integral_at(requests, edge, bins, at)
             expected = (until - seen) * service["rate_scale"]
-            within = 0.0
+            spread = 0.0
             if fine:
                 until_squares = integral_at(squares, edge, bins, at)
-                within = _dispersion_within(until - seen, until_squares - seen_squares, span_s)
-                within *= service["rate_scale"] * min(width_s, span_s)
+                spread = _relative_spread(until - seen, until_squares - seen_squares, span_s)
                 seen_squares = until_squares
             seen = until
             ready = service["ready"]
@@ -93,38 +96,35 @@ def step_all(
             if ready == 0:
                 add_lost(sums, expected)
                 continue
-            burst = burst_position(1.0 + (service["dispersion"] + within) / ready)
-            load = expected / (span_s * ready * plant["saturation_rps"])
-            fresh = ready - service["stranded"]
-            if fresh > 0:
-                service["backlog_s"] = advance(
+            burst = burst_position(1.0 + service["dispersion"] / ready)
+            mean_load = expected / (span_s * ready * plant["saturation_rps"])
+            halves = 2 if spread > _SPREAD_LEAST else 1
+            for part in range(2 * halves):
+                fresh = part % 2 == 0
+                pods = ready - service["stranded"] if fresh else service["stranded"]
+                if pods == 0:
+                    continue
+                tilt = 0.0 if halves == 1 else spread if part < 2 else -spread
+                backlog_s = service["backlog_s"] if fresh else service["stranded_s"]
+                backlog_s = advance(
                     steady,
                     slack,
                     levels,
                     plant,
                     service["profile"],
                     burst,
-                    load,
-                    service["backlog_s"],
-                    span_s,
+                    mean_load * (1.0 + tilt),
+                    backlog_s,
+                    span_s / halves,
                     felt,
                 )
-                add_share(sums, felt, expected * fresh / ready, fresh * span_s)
+                share = (1.0 + tilt) * pods / (ready * halves)
+                add_share(sums, felt, expected * share, pods * span_s / halves)
+                if fresh:
+                    service["backlog_s"] = backlog_s
+                else:
+                    service["stranded_s"] = backlog_s
             if service["stranded"] > 0:
-                service["stranded_s"] = advance(
-                    steady,
-                    slack,
-                    levels,
-                    plant,
-                    service["profile"],
-                    burst,
-                    load,
-                    service["stranded_s"],
-                    span_s,
-                    felt,
-                )
-                old = service["stranded"]
-                add_share(sums, felt, expected * old / ready, old * span_s)
                 settle(service, plant)
         service["newest"] = service["newest"] + 1 if service["newest"] < KEPT - 1 else 0
         conclude(
@@ -135,10 +135,16 @@ def step_all(
 
 @inlined
 def _next_change(
-    now_s: float, begin_s: float, end_s: float, at: float, width_s: float, parts: int
+    now_s: float,
+    begin_s: float,
+    end_s: float,
+    at: float,
+    width_s: float,
+    parts: int,
+    fine: bool,
 ) -> float:
     """Return the end of the piece of an interval in which one rate is taken to hold."""
-    if width_s < end_s - begin_s:
+    if fine:
         piece_s = (end_s - begin_s) / parts
         until_s = begin_s + piece_s * (int((now_s - begin_s) / piece_s + 1e-6) + 1)
     else:
@@ -149,13 +155,13 @@ def _next_change(
 
 
 @inlined
-def _dispersion_within(requests: float, squares: float, span_s: float) -> float:
-    """Return the variance over the mean of the rates within a span, in requests per second."""
+def _relative_spread(requests: float, squares: float, span_s: float) -> float:
+    """Return the standard deviation over the mean of the rates within a span, at most 1."""
     if requests <= 0.0:
         return 0.0
     mean_rps = requests / span_s
-    excess: float = max(squares / span_s - mean_rps * mean_rps, 0.0) / mean_rps
-    return excess
+    spread: float = np.sqrt(max(squares / (span_s * mean_rps * mean_rps) - 1.0, 0.0))
+    return min(spread, 1.0)
 
 
 @compiled
