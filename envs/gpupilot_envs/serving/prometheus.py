@@ -75,9 +75,10 @@ def nearly_equal(a: float, b: float, tolerance: float) -> bool:
 @compiled
 def monotonic(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return cumulative bucket counts with decreases and rounding differences removed."""
-    out = counts.copy()
-    previous = out[0]
-    for k in range(1, len(out)):
+    out = np.empty(len(counts))
+    previous = counts[0]
+    for k in range(len(counts)):
+        out[k] = counts[k]
         if out[k] < previous or nearly_equal(previous, out[k], SMALL_DELTA):
             out[k] = previous
         else:

@@ -81,8 +81,21 @@ def service_increase(
     samples: Samples, places: NDArray[np.int64], column: int, start_s: float, end_s: float
 ) -> float:
     """Return the increase of one counter of the service over the range."""
-    values = samples.service[:, column][places]
-    return increase(samples.times_s[places], values, start_s, end_s)
+    times_s = np.empty(len(places))
+    values = np.empty(len(places))
+    for k in range(len(places)):
+        times_s[k] = samples.times_s[places[k]]
+        values[k] = samples.service[places[k], column]
+    return increase(times_s, values, start_s, end_s)
+
+
+@compiled
+def service_mean(samples: Samples, places: NDArray[np.int64], column: int) -> float:
+    """Return ``avg_over_time`` of one gauge of the service, NaN without samples."""
+    total = 0.0
+    for k in range(len(places)):
+        total += samples.service[places[k], column]
+    return total / len(places)
 
 
 @compiled
@@ -159,8 +172,7 @@ def fill_pods(out: NDArray[np.float64], samples: Samples, places: NDArray[np.int
         out[GPU_BUSY_RATIO] = min(mean_s / (end_s - start_s), 1.0)
     joules = service_increase(samples, places, ENERGY_J, start_s, end_s)
     out[GPU_POWER_W] = joules / (end_s - start_s)
-    if len(places) > 0:
-        out[INFLIGHT_REQUESTS] = samples.service[:, IN_FLIGHT][places].mean()
+    out[INFLIGHT_REQUESTS] = service_mean(samples, places, IN_FLIGHT)
 
 
 @compiled
