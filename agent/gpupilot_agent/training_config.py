@@ -41,11 +41,11 @@ class PpoSettings:
     gamma: float = 0.97
     gae_lambda: float = 0.95
     clip_range: float = 0.2
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 2e-3
     learning_rate_end: float = 1e-4
-    entropy: float = 0.003
+    entropy: float = 0.001
     hidden: int = 64
-    neutral_logit: float = 1.5
+    neutral_logit: float = 1.0
     critic_updates: int = 4
     multiplier: float = 25.0
     multiplier_rate: float = 0.05
@@ -104,7 +104,7 @@ class TrainConfig:
     services: int = 512
     copies: int = 8
     validate_every: int = 10
-    validation_services: int = 192
+    validation_services: int = 256
     validation_steps: int = 240
     episode_s: float = 7200.0
     seed: int = 0
