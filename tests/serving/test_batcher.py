@@ -263,7 +263,7 @@ gaps = st.lists(st.tuples(gap, st.integers(1, 12)), min_size=1, max_size=20).map
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(config=configs(), gaps=gaps)
 def test_the_kernel_forms_the_batches_that_triton_forms(config: Config, gaps: list[float]) -> None:
     """Same start times, same requests in each batch, same rejections and time-outs."""
@@ -316,6 +316,13 @@ def test_payloads_sealed_ahead_are_merged_when_the_instance_takes_them() -> None
     arrivals = [0.0, 0.0001, *(0.01 + 0.0001 * k for k in range(9))]
     batches, _, _ = compiled_batches(config, arrivals)
     assert [len(b) for _, b in batches] == [2, 5, 4]
+
+
+def test_expired_requests_are_swept_out_while_the_instance_is_busy() -> None:
+    """Twice a second; so the third request finds room in a queue of one."""
+    config = Config(curve_s=np.array([0.0, 0.7]), batch_max=1, timeout_s=0.007, max_queue=1)
+    batches, rejected, timed_out = compiled_batches(config, [0.00013, 0.31013, 0.62044])
+    assert (len(batches), rejected, timed_out) == (1, 0, 2)
 
 
 def test_preferred_sizes_do_not_cap_the_batch_once_the_delay_is_exceeded() -> None:

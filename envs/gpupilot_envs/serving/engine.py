@@ -115,6 +115,9 @@ class Engine:
             busy_w=profile.gpu.power_w.busy,
         )
         self._gpus = cluster.gpus
+        # While all instances are busy Triton's batcher thread sweeps out expired requests
+        # twice a second; that matters to later ones only where the queue is bounded.
+        self._sweeps = profile.timeout_ms > 0 and profile.max_queue > 0
         self._free = list(range(SLOTS))
         self._active: set[int] = set()
         self._endpoints = self._grouped(())
@@ -177,7 +180,7 @@ class Engine:
         pods = self.pods
         pods["batch_max"][slot] = batch_max
         pods["delay_s"][slot] = delay_s
-        pods["greedy"][slot] = delay_s == 0.0 and preferred == [batch_max]
+        pods["greedy"][slot] = delay_s == 0.0 and preferred == [batch_max] and not self._sweeps
         pods["preferred_count"][slot] = len(preferred)
         pods["preferred"][slot, : len(preferred)] = preferred
         pods["instances"][slot] = min(allocation.instances_per_replica, INSTANCES_MAX)
