@@ -112,11 +112,6 @@ def interval_of(replicates: Floats) -> Interval | None:
     return float(low), float(high)
 
 
-def interquartile_mean(values: Floats) -> float:
-    """Return the mean of the middle half, robust against a single odd run (Agarwal et al. 2021)."""
-    return float(stats.trim_mean(values, 0.25))
-
-
 def _over_traces(statistic: Statistic, columns: tuple[Floats, ...], seed: int) -> Interval | None:
     return interval_of(statistic(*resampled(columns, seed)))
 

@@ -12,7 +12,6 @@ from gpupilot_agent.evaluation import (
     Estimate,
     estimate,
     gap_closed,
-    interquartile_mean,
     interval_of,
     mean,
     mean_difference,
@@ -107,10 +106,6 @@ def test_interval_needs_most_replicates() -> None:
     assert interval_of(np.array([1.0, 2.0, np.nan, np.nan])) is None
     low, high = interval_of(np.arange(1001.0)) or (0.0, 0.0)
     assert (low, high) == pytest.approx((25.0, 975.0))
-
-
-def test_interquartile_mean_ignores_one_odd_run() -> None:
-    assert interquartile_mean(np.array([1.0, 1.0, 1.0, 1e9])) == 1.0
 
 
 def test_gap_closed() -> None:

@@ -14,8 +14,9 @@ import pytest
 from gpupilot_agent.comparison import CompareConfig, compare
 from gpupilot_agent.report import write_report
 from gpupilot_agent.report.canvas import PNG_DPI
-from gpupilot_agent.report.findings import Reading, findings, headline, listing, percent
+from gpupilot_agent.report.findings import findings, headline, listing
 from gpupilot_agent.report.look import looks
+from gpupilot_agent.report.reading import Reading, percent
 from gpupilot_agent.results import Summary
 from gpupilot_envs.errors import InputInvalid
 
@@ -159,6 +160,24 @@ def test_when_nobody_meets_the_target_nobody_wins(edited: Callable[[Edit], Readi
     reading = edited(fail)
     assert headline(reading).startswith("No policy kept 95 % of requests within 200 ms")
     assert not [finding for finding in findings(reading) if finding.verdict == "better"]
+
+
+def test_learned_policy_that_misses_the_target_is_compared_where_it_can_be(
+    edited: Callable[[Edit], Reading],
+) -> None:
+    def short(document: dict[str, Any]) -> None:
+        duel(-0.10, -0.12, -0.08)(document)
+        document["at_attainment"]["0.9"] = document["at_attainment"].pop("0.95")
+        document["at_attainment"]["0.95"] = {"static": 1.0, "queueing": None}
+        document["policies"]["queueing"]["attainment_ratio"]["mean"] = 0.93
+        for pair in document["paired"]:
+            pair["metric"] = pair["metric"].replace("@0.95", "@0.9")
+
+    reading = edited(short)
+    assert (reading.level, reading.focus) == (0.9, "queueing")
+    assert headline(reading).startswith(
+        "queueing has no setting at the objective of 95 %. queueing keeps 90 % of requests"
+    )
 
 
 def test_trace_on_which_the_focus_loses_or_misses_is_named(

@@ -15,7 +15,7 @@ from gpupilot_agent.tuned import Tuned
 from gpupilot_envs.errors import InputInvalid, TraceInvalid
 from gpupilot_envs.workload.trace import RateTrace
 
-LEVELS = (0.99, 0.995)
+LEVELS = (0.95, 0.98, 0.99, 0.995, 0.999)
 """Attainment levels at which costs are read, besides the objective's own."""
 
 

@@ -20,14 +20,14 @@ LEARNED = "ppo"
 ORACLE = "oracle"
 CLAIRVOYANT = "clairvoyant"
 
-LEARNED_SPACE: SearchSpace = {"margin": Dimension(low=-1.5, high=2.5, default=0.0)}
+LEARNED_SPACE: SearchSpace = {"margin": Dimension(low=-1.5, high=4.0, default=0.0)}
 """What may be tuned of a learned policy: as many trials as every baseline gets."""
 
-FRONTIER_LEVELS = (0.95, 0.97, 0.98, 0.985, 0.99, 0.993, 0.995, 0.997, 0.999)
+FRONTIER_LEVELS = (0.95, 0.97, 0.98, 0.985, 0.99, 0.993, 0.995, 0.999, 0.9999, 1.0)
 """Attainment on the training traffic whose settings are measured again, to draw the frontier."""
 
-_MARGINS = (-0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0, 1.5)
-_CLAIRVOYANT_Z = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+_MARGINS = (-0.5, 0.5, 1.0, 1.5, 2.0, 3.0, 4.5, 6.0)
+_CLAIRVOYANT_Z = (0.0, 0.5, 1.0, 2.0, 3.0, 4.5, 6.0, 9.0)
 _ORACLE_MARGINS = (-0.2, -0.12, -0.06, 0.0, 0.06, 0.12, 0.2, 0.3, 0.45)
 
 

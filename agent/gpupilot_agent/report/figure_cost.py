@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gpupilot_agent.report.canvas import marker, sheet
-from gpupilot_agent.report.findings import Reading, percent
 from gpupilot_agent.report.look import HAIRLINE, INK, LATE, MUTED, Look
+from gpupilot_agent.report.reading import Reading, percent
 from gpupilot_agent.results import Metric
 
 Looks = dict[str, Look]
@@ -29,7 +30,7 @@ class _Row:
 
 
 def cost_figure(reading: Reading, looks: Looks) -> Figure:
-    """Return GPU-hours per policy at the target attainment, cheapest on top, bounds as lines.
+    """Return GPU-hours per policy at one attainment, cheapest on top, bounds as lines.
 
     A policy without a value there stands with what it spent as it ran, and with the share it
     kept.
@@ -47,7 +48,7 @@ def cost_figure(reading: Reading, looks: Looks) -> Figure:
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(
-        f"GPU-hours per run at {percent(reading.target)} within {reading.latency_ms:g} ms; "
+        f"GPU-hours per run at {percent(reading.level)} within {reading.latency_ms:g} ms; "
         "line: 95 % interval"
     )
     return figure
@@ -65,17 +66,13 @@ def trace_figure(reading: Reading, looks: Looks) -> Figure:
             score = reading.summary.traces[trace][name]
             cost = (score.gpu_hours.mean or 0.0) / base - 1.0
             met = reading.meets(score)
-            axes.plot(
-                cost * 100.0,
-                at,
-                linestyle="none",
-                alpha=1.0 if met else 0.75,
-                zorder=4 if met else 3,
-                **(marker(look) if met else _cross(look)),
-            )
+            shown = marker(look) if met else marker(look, 4.0) | {"alpha": 0.45}
+            axes.plot(cost * 100.0, at, linestyle="none", zorder=4 if met else 3, **shown)
+            if not met:
+                axes.plot(cost * 100.0, at, linestyle="none", zorder=3, **_cross(look.colour))
     for name, look in looks.items():
         axes.plot([], [], label=name, color=look.colour, linestyle="none", **marker(look))
-    axes.plot([], [], label="missed the target", linestyle="none", **_cross_in(MUTED))
+    axes.plot([], [], label="missed the target", linestyle="none", **_cross(MUTED))
     axes.axvline(0.0, color=MUTED, linewidth=0.8, zorder=1)
     axes.set_yticks(range(len(traces)), traces)
     axes.tick_params(axis="y", length=0, labelcolor=INK)
@@ -87,7 +84,7 @@ def trace_figure(reading: Reading, looks: Looks) -> Figure:
 
 
 def _rows(reading: Reading) -> list[_Row]:
-    level = f"{reading.target:g}"
+    level = f"{reading.level:g}"
     read = reading.summary.at_attainment.get(level, {})
     intervals = reading.summary.at_attainment_ci95.get(level, {})
     rows = []
@@ -98,11 +95,11 @@ def _rows(reading: Reading) -> list[_Row]:
             low, high = intervals[name]
             rows.append(_Row(name=name, cost=cost, low=low, high=high, note="", missed=False))
         elif score.gpu_hours.mean is not None:
-            rows.append(_as_run(name, score.gpu_hours, score.attainment_ratio, reading.target))
-    return sorted(rows, key=lambda row: (row.missed, row.note != "" and row.missed, row.cost))
+            rows.append(_as_run(name, score.gpu_hours, score.attainment_ratio, reading.level))
+    return sorted(rows, key=lambda row: (row.missed, row.cost))
 
 
-def _as_run(name: str, cost: Metric, attainment: Metric, target: float) -> _Row:
+def _as_run(name: str, cost: Metric, attainment: Metric, level: float) -> _Row:
     kept = attainment.mean or 0.0
     return _Row(
         name=name,
@@ -110,7 +107,7 @@ def _as_run(name: str, cost: Metric, attainment: Metric, target: float) -> _Row:
         low=cost.ci95[0],
         high=cost.ci95[1],
         note=f"as it ran: {percent(kept)}",
-        missed=kept < target,
+        missed=kept < level,
     )
 
 
@@ -135,7 +132,7 @@ def _row(axes: Axes, at: int, row: _Row, look: Look) -> None:
 
 
 def _bounds(axes: Axes, reading: Reading, looks: Looks, rows: int) -> None:
-    read = reading.summary.at_attainment.get(f"{reading.target:g}", {})
+    read = reading.summary.at_attainment.get(f"{reading.level:g}", {})
     for name, (_, role) in reading.roles.items():
         cost = read.get(name)
         if role != "bound" or cost is None:
@@ -152,9 +149,5 @@ def _bounds(axes: Axes, reading: Reading, looks: Looks, rows: int) -> None:
         axes.text(cost, -0.7, f"{name} {cost:.2f}", ha="center", color=MUTED, fontsize=7.5)
 
 
-def _cross(look: Look) -> dict[str, object]:
-    return _cross_in(look.colour)
-
-
-def _cross_in(colour: str) -> dict[str, object]:
-    return {"marker": "x", "markersize": 5.0, "color": colour, "markeredgewidth": 1.4}
+def _cross(colour: str) -> dict[str, Any]:
+    return {"marker": "x", "markersize": 5.5, "color": colour, "markeredgewidth": 1.1}

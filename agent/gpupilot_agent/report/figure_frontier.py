@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from gpupilot_agent.frontier import pareto
 from gpupilot_agent.report.canvas import Tag, marker, sheet, write_tags
-from gpupilot_agent.report.findings import Reading, percent
 from gpupilot_agent.report.look import INK, MUTED, Look
+from gpupilot_agent.report.reading import Reading, percent
 from gpupilot_agent.results import FrontierPoint
 
 _TICKS = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)

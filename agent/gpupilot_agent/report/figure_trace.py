@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gpupilot_agent.report.canvas import sheet
-from gpupilot_agent.report.findings import Reading, percent
 from gpupilot_agent.report.look import DEMAND, HAIRLINE, INK, LATE, MUTED, Look
+from gpupilot_agent.report.reading import Reading, percent
 from gpupilot_agent.report.series import POINT_S, Strip
 
 _GAP_S = 300.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpupilot_agent.report.findings import Reading, percent
+from gpupilot_agent.report.reading import Reading, percent
 
 
 def facts(reading: Reading) -> list[tuple[str, str]]:
@@ -64,6 +64,8 @@ def limits(reading: Reading) -> list[str]:
         "Recorded rates are scaled to the service. They are open traffic of other services, not "
         "of this one.",
     ]
+    if "static-peak" in reading.roles:
+        lines.append("static-peak is told the busiest minute of the scored traffic beforehand.")
     if "oracle" in reading.roles:
         lines.append(
             "oracle plans replicas with every arrival known, by dynamic programming that splits "

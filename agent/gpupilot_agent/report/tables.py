@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from gpupilot_agent.report.findings import Reading, percent
+from gpupilot_agent.report.reading import Reading, percent
 from gpupilot_agent.results import Metric, Score
 
 Row = Sequence[str]

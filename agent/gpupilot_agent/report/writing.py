@@ -14,8 +14,9 @@ from gpupilot_agent.report.canvas import Picture, render, style
 from gpupilot_agent.report.figure_cost import cost_figure, trace_figure
 from gpupilot_agent.report.figure_frontier import frontier_figure
 from gpupilot_agent.report.figure_trace import panel_figure
-from gpupilot_agent.report.findings import Reading, findings, headline
+from gpupilot_agent.report.findings import findings, headline
 from gpupilot_agent.report.look import Look, css, looks
+from gpupilot_agent.report.reading import Reading
 from gpupilot_agent.report.series import read_strips
 from gpupilot_agent.results import read_summary
 from gpupilot_envs.atomic import write_bytes, write_text
@@ -115,4 +116,10 @@ def _html(
 def _template() -> jinja2.Template:
     source = (resources.files("gpupilot_agent.report") / "template.html").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters["unbroken"] = _unbroken
     return environment.from_string(source)
+
+
+def _unbroken(text: str) -> str:
+    """Return the text with numbers kept on one line with their percent sign."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
