@@ -76,12 +76,16 @@ def _training(config: TrainConfig) -> None:
     for name in ("classical", "validation"):
         row = card[name]
         print(f"{name:>10}: late {row['late_ratio']:.4%}  cost {row['cost_ratio']:.4f}")
-    print(f"saved at equal attainment: {card['saving_at_equal_attainment']:.2%}")
+    print(f"saved at equal attainment: {_percent(card['saving_at_equal_attainment'])}")
     for row in card["curve"]:
         print(
             f"  {row['frames']:>9,} frames  late {row['late_ratio']:.3%}  "
-            f"cost {row['cost_ratio']:.4f}  saving {row['saving']:+.2%}"
+            f"cost {row['cost_ratio']:.4f}  saving {_percent(row['saving'])}"
         )
+
+
+def _percent(share: float | None) -> str:
+    return "off the scale" if share is None else f"{share:+.2%}"
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ class Yardstick:
             return -np.inf
         return float(1.0 - found.cost_ratio / np.interp(late, self._late, self._cost))
 
-    def margin_for(self, act: Act, late_ratio: float, *, halvings: int = 5) -> float:
+    def margin_for(self, act: Act, late_ratio: float, *, halvings: int = 7) -> float:
         """Return the shift of the margin at which ``act`` is late just ``late_ratio`` of the time.
 
         Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -157,7 +158,7 @@ class _Run:
             "frames": best.frames,
             "seconds": time.monotonic() - self._started_s,
             "validation": asdict(score),
-            "saving_at_equal_attainment": self._yardstick.saving(score),
+            "saving_at_equal_attainment": _finite(self._yardstick.saving(score)),
             "classical": asdict(self._yardstick.classical),
             "margin_shift": margin,
             "curve": self._log,
@@ -176,7 +177,7 @@ class _Run:
             attainment_ratio=1.0 - self._last.late_ratio,
             cost_ratio=self._last.cost_ratio,
             multiplier=self._env.control.multiplier,
-            saving=self._best.saving,
+            saving=_finite(self._best.saving),
         )
 
     def _after_rollout(self, totals: Totals) -> bool:
@@ -201,7 +202,7 @@ class _Run:
             {
                 "frames": candidate.frames,
                 "seconds": time.monotonic() - self._started_s,
-                "saving": candidate.saving,
+                "saving": _finite(candidate.saving),
                 "multiplier": self._env.control.multiplier,
                 **asdict(candidate.score),
             }
@@ -246,3 +247,8 @@ class _Run:
         self._env.control.multiplier = kept.multiplier
         self._log = list(kept.log)
         self._best = self._judged(best, kept.best_frames)
+
+
+def _finite(saving: float) -> float | None:
+    """Return ``None`` for a policy off the classical frontier: JSON knows no infinity."""
+    return saving if math.isfinite(saving) else None

@@ -6,6 +6,7 @@ its own with one thread, because two threads in one small network wait for each 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,12 +29,12 @@ class Seeded:
         seed: The seed.
         path: Its bundle.
         saving: GPU time saved on validation against the classical controller at equal
-            attainment, as a share.
+            attainment, as a share; ``None`` where their attainments do not meet.
     """
 
     seed: int
     path: Path
-    saving: float
+    saving: float | None
 
 
 def train_seeds(
@@ -69,12 +70,12 @@ def train_seeds(
         results.append(result)
         if on_done is not None:
             on_done(result)
-    best = max(results, key=lambda result: result.saving)
+    best = max(results, key=lambda result: -math.inf if result.saving is None else result.saving)
     write_bytes(config.out / BUNDLE, best.path.read_bytes())
     return tuple(results)
 
 
 def _one(config: TrainConfig, traffic: Split | None) -> Seeded:
     path = train(config, traffic=traffic)
-    saving = float(bundles.load(path).card["saving_at_equal_attainment"])
+    saving = bundles.load(path).card["saving_at_equal_attainment"]
     return Seeded(seed=config.seed, path=path, saving=saving)

@@ -82,7 +82,7 @@ def test_several_seeds_leave_the_best_of_them(
     done: list[int] = []
     results = train_seeds(config, (3, 4), jobs=1, on_done=lambda r: done.append(r.seed))
     assert done == [3, 4] == [result.seed for result in results]
-    best = max(results, key=lambda result: result.saving)
+    best = max(results, key=lambda r: -np.inf if r.saving is None else r.saving)
     assert (tmp_path / BUNDLE).read_bytes() == best.path.read_bytes()
     assert {bundles.load(r.path).seeds["training"] for r in results} == {3, 4}
 
