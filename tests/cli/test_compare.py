@@ -35,6 +35,18 @@ def test_tune_compare_report(
     assert list(summary["policies"]) == policies.split(",")
     assert json.loads((out / "summary.json").read_text(encoding="utf-8")) == summary
 
+    where = ("--policy", "static", "--trace", "busy", "--seed", 1)
+    ended = shell("explain", out, *where, "--at", 400, "--json")
+    assert ended.code == 0, ended.err
+    row = json.loads(ended.out)
+    assert row["t_s"] - row["interval_s"] <= 400 < row["t_s"]
+    assert row["replicas_asked"] == row["replicas_granted"] > 0
+    assert "granted" in shell("explain", out, *where, "--at", 400).out
+    for wrong, known in ((("--policy", "hpa"), "queueing-tuned"), (("--trace", "calm"), "busy")):
+        ended = shell("explain", out, *where, *wrong, "--at", 400)
+        assert (ended.code, known in ended.err) == (2, True)
+    assert "to 600 s" in shell("explain", out, *where, "--at", 9e9).err
+
     (out / "report.html").unlink()
     ended = shell("report", out)
     assert ended.code == 0, ended.err

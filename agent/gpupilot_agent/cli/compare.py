@@ -39,7 +39,10 @@ def compare(
     ] = DEFAULT_POLICIES,
     tuned: Annotated[
         Path | None,
-        typer.Option(help="What `gpupilot tune` wrote, for names that end in -tuned."),
+        typer.Option(
+            help="What `gpupilot tune` wrote, for names that end in -tuned; "
+            "without it a small search on generated traffic comes first."
+        ),
     ] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="What `gpupilot train` wrote, for ppo.")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "gpupilot explain records/shop --at 1800",
     "gpupilot explain records/shop --at 1800 --json",
+    "gpupilot explain results/full --policy hpa --trace day --at 1800",
 )
 DECISIONS = "decisions.parquet"
 
@@ -25,15 +26,31 @@ def explain(
     run: Annotated[
         Path,
         typer.Argument(
-            help="A folder that `gpupilot record` wrote, or a decision log.", metavar="RUN"
+            help="A folder that `gpupilot record` or `gpupilot compare` wrote, or a decision log.",
+            metavar="RUN",
         ),
     ],
     at: Annotated[float, typer.Option(help="Second of the run; the decision in force then.")],
+    policy: Annotated[str | None, typer.Option(help="Of a comparison: whose run.")] = None,
+    trace: Annotated[str | None, typer.Option(help="Of a comparison: on which trace.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of a comparison: which repetition.")] = 0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Say what a decision saw, what it asked for, what it was granted and what held it back."""
-    from gpupilot_agent.decision_log import read_decisions
+    """Say what a decision saw, what it asked for, what it was granted and what held it back.
 
+    A comparison keeps what was asked, granted and late, interval by interval; what a policy saw
+    and why it decided as it did is kept by `gpupilot record`.
+    """
+    from gpupilot_agent.decision_log import read_decisions
+    from gpupilot_agent.interval_log import interval, is_comparison
+
+    if is_comparison(run):
+        row = interval(run, policy=policy, trace=trace, seed=seed, at_s=at)
+        if as_json:
+            show.as_json(row)
+        else:
+            _print_interval(row)
+        return
     log = read_decisions(run / DECISIONS if run.is_dir() else run)
     entry = log.at(at)
     if as_json:
@@ -55,6 +72,19 @@ def sentences(log: DecisionLog, entry: Entry) -> list[str]:
     ]
     verb = "held by" if decision.held else "limits "
     return said + [f"{verb}  {reason}: {reason.meaning}" for reason in decision.reasons]
+
+
+def _print_interval(row: dict[str, Any]) -> None:
+    begins_s = row["t_s"] - row["interval_s"]
+    show.line(
+        f"{row['policy']} on {row['trace']}, seed {row['seed']}, "
+        f"{begins_s:g} to {row['t_s']:g} s{'' if row['scored'] else ' (warm-up, not scored)'}"
+    )
+    show.line(f"requests {row['requests']:g}, of which late {row['late']:g}")
+    show.line(f"asked    {row['replicas_asked']:g} replicas")
+    held = "" if row["replicas_asked"] == row["replicas_granted"] else ", changed by the guardrail"
+    show.line(f"granted  {row['replicas_granted']:g} replicas{held}")
+    show.line(f"ready    {row['replicas_ready']:g} replicas")
 
 
 def _document(log: DecisionLog, entry: Entry) -> dict[str, Any]:
