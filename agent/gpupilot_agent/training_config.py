@@ -104,7 +104,7 @@ class TrainConfig:
     services: int = 512
     copies: int = 8
     validate_every: int = 10
-    validation_services: int = 256
+    validation_services: int = 192
     validation_steps: int = 240
     episode_s: float = 7200.0
     seed: int = 0
