@@ -1,26 +1,88 @@
-"""Typed access to the compiler: ``@compiled`` is ``numba.njit`` that mypy understands."""
+"""Typed access to the compiler: ``@compiled`` is ``numba.njit`` that mypy understands.
+
+Machine code is cached, and an edit anywhere in the package throws it away. Numba itself looks
+only at the file of the outermost kernel: after an edit to a kernel that another file calls, it
+would go on running the old code without a word.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar, cast
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numba
 
 F = TypeVar("F", bound=Callable[..., object])
 
+_HERE = Path(__file__).parent
+_SETTINGS: Any = numba.config
+
 
 def compiled(function: F) -> F:
-    """Compile a kernel of scalars and arrays; the machine code is cached beside the module.
+    """Compile a kernel of scalars and arrays; the machine code is cached beside its package.
 
     No ``fastmath``: kernels must see NaN as NaN, and results must not depend on reordering.
     """
-    return cast("F", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    return cast("F", _jit(function))
 
 
 def inlined(function: F) -> F:
     """Compile a small kernel that is always inlined into the kernel that calls it."""
-    return cast(
-        "F",
-        numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")(function),
-    )
+    return cast("F", _jit(function, inline="always"))
+
+
+def _jit(function: Callable[..., object], **options: Any) -> object:
+    with _cached_beside(Path(function.__code__.co_filename)):
+        return numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
+
+
+@contextmanager
+def _cached_beside(source: Path) -> Iterator[None]:
+    """Let numba, which chooses a kernel's cache folder as it is declared, choose ours.
+
+    ``NUMBA_CACHE_DIR`` is honoured, and where nothing can be written numba finds a place itself.
+    """
+    before = _SETTINGS.CACHE_DIR
+    folder = _folder(_package_of(source))
+    if not before and folder is not None:
+        _SETTINGS.CACHE_DIR = str(folder)
+    try:
+        yield
+    finally:
+        _SETTINGS.CACHE_DIR = before
+
+
+def _package_of(source: Path) -> Path:
+    """Return the outermost folder of packages that holds the file."""
+    folder = source.parent
+    while (folder.parent / "__init__.py").exists():
+        folder = folder.parent
+    return folder
+
+
+@cache
+def _folder(package: Path) -> Path | None:
+    """Return the cache folder of this state of the sources, older ones removed."""
+    stamp = hashlib.sha256(f"{_stamp(_HERE)}{_stamp(package)}".encode()).hexdigest()[:16]
+    folder = package / "__pycache__" / f"kernels-{stamp}"
+    if not folder.exists():
+        for old in folder.parent.glob("kernels-*"):
+            shutil.rmtree(old, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def _stamp(package: Path) -> str:
+    """Return what changes whenever a source file of the package does."""
+    files = sorted(package.rglob("*.py"))
+    seen = [(str(f.relative_to(package)), f.stat().st_mtime_ns, f.stat().st_size) for f in files]
+    return hashlib.sha256(repr(seen).encode()).hexdigest()
