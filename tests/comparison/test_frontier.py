@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpupilot_agent.frontier import cost_at, frontier_cost, frontier_replicates, pareto
+from gpupilot_agent.frontier import Frontier, cost_at, pareto
 
 
 def test_pareto_keeps_what_nothing_beats() -> None:
@@ -18,14 +18,14 @@ def test_pareto_keeps_what_nothing_beats() -> None:
 
 def test_cost_between_two_settings_is_linear_in_the_logarithm_of_lateness() -> None:
     attainment, cost = np.array([0.9, 0.999]), np.array([2.0, 4.0])
-    assert cost_at(attainment, cost, 0.99) == pytest.approx(3.0)
-    assert cost_at(attainment, cost, 0.9) == pytest.approx(2.0)
-    assert cost_at(attainment, cost, 0.999) == pytest.approx(4.0)
+    assert cost_at(attainment, cost, (0.99, 0.9, 0.998999)) == pytest.approx(
+        [3.0, 2.0, 4.0], rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("level", [0.5, 0.89, 0.9991, 0.99999])
 def test_nothing_is_read_beyond_what_was_measured(level: float) -> None:
-    assert np.isnan(cost_at(np.array([0.9, 0.999]), np.array([2.0, 4.0]), level))
+    assert np.isnan(cost_at(np.array([0.9, 0.999]), np.array([2.0, 4.0]), (level,))).all()
 
 
 @given(
@@ -37,7 +37,7 @@ def test_more_attainment_never_costs_less(
     points: list[tuple[float, float]], a: float, b: float
 ) -> None:
     attainment, cost = (np.array(column) for column in zip(*points, strict=True))
-    low, high = cost_at(attainment, cost, min(a, b)), cost_at(attainment, cost, max(a, b))
+    low, high = cost_at(attainment, cost, (min(a, b), max(a, b)))
     if np.isfinite(low) and np.isfinite(high):
         assert low <= high + 1e-9
     for value in (low, high):
@@ -50,18 +50,20 @@ def test_frontier_cost_has_an_interval_and_pairs_with_itself() -> None:
     level = np.array([900.0, 980.0, 999.0])[:, None, None]
     in_time = np.minimum(level + random.normal(0.0, 1.0, size=(1, 4, 5)), 1000.0)
     cost = np.array([2.0, 3.0, 5.0])[:, None, None] + random.normal(0.0, 0.1, size=(1, 4, 5))
-    found = frontier_cost(in_time, requests, cost, 0.99)
+    frontier = Frontier.of(in_time, requests, cost, (0.99,))
+    found = frontier.estimate(0)
     assert found.mean is not None
     assert found.ci95 is not None
     assert 3.0 < found.mean < 5.0
     assert found.ci95[0] < found.mean < found.ci95[1]
-    again = frontier_replicates(in_time, requests, cost, 0.99)
-    assert np.array_equal(again, frontier_replicates(in_time, requests, cost, 0.99))
+    again = Frontier.of(in_time, requests, cost, (0.95, 0.99))
+    assert np.array_equal(frontier.replicates[0], again.replicates[1])
 
 
 def test_one_run_tells_a_cost_but_no_interval() -> None:
     requests = np.full((2, 1, 1), 100.0)
     in_time = np.array([90.0, 99.9])[:, None, None]
-    found = frontier_cost(in_time, requests, np.array([1.0, 2.0])[:, None, None], 0.95)
+    cost = np.array([1.0, 2.0])[:, None, None]
+    found = Frontier.of(in_time, requests, cost, (0.95,)).estimate(0)
     assert found.mean is not None
     assert found.ci95 is None

@@ -22,6 +22,7 @@ from gpupilot_agent.comparison.summary import (
     paired,
     paired_by_trace,
     policy_scores,
+    read_frontiers,
     trace_scores,
 )
 from gpupilot_agent.comparison.tasks import Progress, Task, sweep, timeline_file
@@ -107,7 +108,8 @@ def describe(config: CompareConfig, field: Field) -> dict[str, Any]:
 
 
 def _summary(config: CompareConfig, described: dict[str, Any], results: Results) -> Summary:
-    costs = at_attainment(results, config.all_levels)
+    read = read_frontiers(results, config.all_levels)
+    costs = at_attainment(read, config.all_levels)
     identity = config.identity()
     return Summary(
         policies=policy_scores(results),
@@ -119,7 +121,7 @@ def _summary(config: CompareConfig, described: dict[str, Any], results: Results)
             level: {name: cost.ci95 or (None, None) for name, cost in row.items()}
             for level, row in costs.items()
         },
-        paired=paired(results, config.all_levels),
+        paired=paired(results, read, config.all_levels),
         paired_by_trace=paired_by_trace(results),
         frontiers=frontiers(results),
         config=described,

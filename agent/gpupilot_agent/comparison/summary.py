@@ -22,7 +22,7 @@ from gpupilot_agent.evaluation import (
     ratio_difference,
     relative_difference,
 )
-from gpupilot_agent.frontier import frontier_cost, frontier_replicates
+from gpupilot_agent.frontier import Frontier
 from gpupilot_agent.results import FrontierPoint, LatencyMs, Metric, Paired, Score
 
 Floats = NDArray[np.float64]
@@ -79,32 +79,35 @@ def frontiers(results: Results) -> dict[str, tuple[FrontierPoint, ...]]:
     }
 
 
-def at_attainment(results: Results, levels: Sequence[float]) -> dict[str, dict[str, Estimate]]:
-    """Return the cost of every policy at every level, read from its measured frontier."""
+def read_frontiers(results: Results, levels: Sequence[float]) -> dict[str, Frontier]:
+    """Return the cost of every policy at every level, read from its measured settings."""
+    return {name: Frontier.of(*_settings(results, name), levels) for name in results.mains}
+
+
+def at_attainment(
+    costs: Mapping[str, Frontier], levels: Sequence[float]
+) -> dict[str, dict[str, Estimate]]:
+    """Return the cost of every policy at every level with its interval."""
     return {
-        f"{level:g}": {
-            name: frontier_cost(*_settings(results, name), level) for name in results.mains
-        }
-        for level in levels
+        f"{level:g}": {name: frontier.estimate(at) for name, frontier in costs.items()}
+        for at, level in enumerate(levels)
     }
 
 
-def paired(results: Results, levels: Sequence[float]) -> tuple[Paired, ...]:
+def paired(
+    results: Results, costs: Mapping[str, Frontier], levels: Sequence[float]
+) -> tuple[Paired, ...]:
     """Return the difference of every two policies, and of their costs at equal attainment."""
     rows: list[Paired] = []
-    replicates = {
-        level: {name: _replicates(results, name, level) for name in results.mains}
-        for level in levels
-    }
     for a, b in combinations(results.mains, 2):
         rows += [_attainment_pair(results, a, b), _cost_pair(results, a, b)]
-        rows += [_level_pair(a, b, level, replicates[level]) for level in levels]
+        rows += [_level_pair(a, b, costs, at, level) for at, level in enumerate(levels)]
     return tuple(rows)
 
 
 def paired_by_trace(results: Results) -> dict[str, tuple[Paired, ...]]:
     """Return the differences of attainment and cost trace by trace."""
-    return {trace: paired(results.only(trace), ()) for trace in results.traces}
+    return {trace: paired(results.only(trace), {}, ()) for trace in results.traces}
 
 
 def _score(results: Results, contender: Contender) -> Score:
@@ -168,12 +171,6 @@ def _settings(results: Results, name: str) -> tuple[Floats, Floats, Floats]:
     return stacks[0], stacks[1], stacks[2]
 
 
-def _replicates(results: Results, name: str, level: float) -> tuple[float | None, Floats]:
-    settings = _settings(results, name)
-    value = frontier_cost(*settings, level).mean
-    return value, frontier_replicates(*settings, level)
-
-
 def _attainment_pair(results: Results, a: str, b: str) -> Paired:
     columns = _both(results, a, b, "in_time", "requests")
     diff = estimate(ratio_difference, *columns)
@@ -186,14 +183,13 @@ def _cost_pair(results: Results, a: str, b: str) -> Paired:
     return _pair(a, b, "gpu_hours", diff, estimate(relative_difference, *columns))
 
 
-def _level_pair(
-    a: str, b: str, level: float, replicates: Mapping[str, tuple[float | None, Floats]]
-) -> Paired:
+def _level_pair(a: str, b: str, costs: Mapping[str, Frontier], at: int, level: float) -> Paired:
     metric = f"gpu_hours@{level:g}"
-    (value_a, draws_a), (value_b, draws_b) = replicates[a], replicates[b]
-    if value_a is None or value_b is None:
+    value_a, value_b = float(costs[a].costs[at]), float(costs[b].costs[at])
+    if not np.isfinite([value_a, value_b]).all():
         nothing = Estimate(mean=None, ci95=None)
         return _pair(a, b, metric, nothing, nothing)
+    draws_a, draws_b = costs[a].replicates[at], costs[b].replicates[at]
     diff = Estimate(mean=value_a - value_b, ci95=interval_of(draws_a - draws_b))
     relative = Estimate(mean=value_a / value_b - 1.0, ci95=interval_of(draws_a / draws_b - 1.0))
     return _pair(a, b, metric, diff, relative)
