@@ -48,6 +48,9 @@ AS_PUBLISHED = (
     "dynamo",
     "wva",
 )
+COMPARED_TUNED = tuple(f"{name}-tuned" for name in TO_TUNE if name != "hpa-rate")
+"""KEDA's scaler is the HPA on rate per replica: between 1 and N replicas they decide alike."""
+
 BOUNDS = ("clairvoyant", "oracle")
 COARSEST_S = 600.0
 """Traces in longer bins say too little of a two-hour episode to train on."""
@@ -196,7 +199,7 @@ def main() -> None:
     config = CompareConfig(
         scene=scene,
         traces=seen.judge,
-        policies=(*AS_PUBLISHED, *(f"{name}-tuned" for name in TO_TUNE), "ppo", *BOUNDS),
+        policies=(*AS_PUBLISHED, *COMPARED_TUNED, "ppo", *BOUNDS),
         seeds=arguments.seeds,
         tuned=tuned,
         bundle=bundle,

@@ -59,6 +59,7 @@ class DemoConfig:
         attainment_ratio: Share of requests that must be in time.
         replicas: Mean demand in replicas.
         trace_s: Length of each generated trace in seconds.
+        day_s: Length of a day of the traffic in seconds, squeezed so that an hour shows more of it.
         per_family: Traces of each family for training, validation and test.
         tuned_on: Training traces of each family that settings are searched on.
         trials: Settings tried per baseline.
@@ -73,7 +74,8 @@ class DemoConfig:
     attainment_ratio: float = 0.99
     replicas: float = 4.0
     trace_s: float = 3600.0
-    per_family: tuple[int, int, int] = (8, 2, 2)
+    day_s: float = 14_400.0
+    per_family: tuple[int, int, int] = (8, 2, 1)
     tuned_on: int = 1
     trials: int = 10
     train_s: float = 75.0
@@ -149,7 +151,12 @@ def _scene(config: DemoConfig) -> Scene:
 
 
 def _traffic(config: DemoConfig) -> Split:
-    return demo_traffic(config.seed, duration_s=config.trace_s, per_family=config.per_family)
+    return demo_traffic(
+        config.seed,
+        duration_s=config.trace_s,
+        day_s=config.day_s,
+        per_family=config.per_family,
+    )
 
 
 def _tuned(
