@@ -64,7 +64,7 @@ def test_bursts_make_people_wait(shell: Shell) -> None:
 
 
 def test_a_trace_sets_rate_and_duration(shell: Shell, traces: Path, tiny: Path) -> None:
-    words = ("--profile", tiny, "--replicas", 4, "--trace", traces / "calm.csv")
+    words = ("--profile", tiny, "--replicas", 4, "--target-ms", 500, "--trace", traces / "calm.csv")
     result = simulated(shell, *words)
     assert result["requests"] == pytest.approx(600 * 14.75, rel=0.05)
 
@@ -90,3 +90,11 @@ def test_people_get_a_table(shell: Shell) -> None:
     ended = shell("simulate", "--replicas", 1, "--rate", 10, "--duration", 10)
     assert "mobilenetv4-edge: 1 replicas, 10 s, seed 0" in ended.out
     assert "attainment_ratio" in ended.out
+
+
+def test_a_target_that_no_batch_size_meets_is_refused(shell: Shell) -> None:
+    ended = shell("simulate", "--replicas", 1, "--rate", 10, "--target-ms", 5)
+    assert ended.code == 2
+    assert ended.err.count("\n") == 1
+    assert "--target-ms: 5.0" in ended.err
+    assert "13.2 or more" in ended.err

@@ -18,7 +18,7 @@ from gpupilot_agent.cli.progress import spinner
 from gpupilot_envs.errors import InputInvalid
 
 if TYPE_CHECKING:
-    from gpupilot_envs.serving.ledger import Ledger
+    from gpupilot_envs.profile import ServiceProfile
     from gpupilot_envs.workload.arrivals import ArrivalStream
 
 EXAMPLES = examples(
@@ -70,10 +70,11 @@ def simulate(
     """Run a fixed number of replicas under given traffic and print what users would feel."""
     from gpupilot_envs.embedded import find_profile
     from gpupilot_envs.limits import Targets
-    from gpupilot_envs.serving.measure import measure
+    from gpupilot_envs.serving.measure import measure, summary
 
     service = find_profile(profile)
     positive(target_ms=target_ms, duration=duration)
+    _attainable(service, target_ms)
     stream, span_s = _traffic(rate, trace, arrivals, cv=cv, seed=seed)
     duration_s = span_s if duration is None else duration
     with spinner("simulating"):
@@ -87,33 +88,11 @@ def simulate(
             instances=instances,
             balancing=balancing.value,
         )
-    result = summary(ledger, replicas=replicas, duration_s=duration_s)
+    result = summary(ledger, replicas=replicas)
     if as_json:
         show.as_json(result)
     else:
         _print(result, f"{service.name}: {replicas} replicas, {duration_s:g} s, seed {seed}")
-
-
-def summary(ledger: Ledger, *, replicas: int, duration_s: float) -> dict[str, object]:
-    """Return the fields that ``--json`` prints; ``None`` where nothing was answered."""
-    answered = ledger.answered
-    return {
-        "requests": ledger.requests,
-        "completed": answered,
-        "throughput_rps": answered / duration_s,
-        "attainment_ratio": ledger.attainment_ratio,
-        "latency_ms": {
-            "mean": _ms(ledger.latency_mean_s),
-            "p50": _ms(ledger.latency_quantile_s(0.50)),
-            "p95": _ms(ledger.latency_quantile_s(0.95)),
-            "p99": _ms(ledger.latency_quantile_s(0.99)),
-        },
-        "queue_ms_mean": _ms(ledger.queue_s_sum / answered if answered else None),
-        "compute_ms_mean": _ms(ledger.compute_s_sum / answered if answered else None),
-        "batch_mean": ledger.executed_requests / ledger.executions if ledger.executions else None,
-        "gpu_busy_ratio": ledger.busy_s / (replicas * duration_s),
-        "energy_j": ledger.energy_j,
-    }
 
 
 def _traffic(
@@ -138,12 +117,22 @@ def _traffic(
     return ExactArrivals(times), max(float(times[-1]), 1e-3)
 
 
+def _attainable(service: ServiceProfile, target_ms: float) -> None:
+    """Refuse a target that a lone request on an idle GPU misses.
+
+    Raises:
+        SloInfeasible: Says how long such a request takes.
+    """
+    from gpupilot_envs.errors import SloInfeasible
+
+    lone_ms = 1000.0 * float(service.batch_latency_s()[1]) + service.overhead_ms
+    if target_ms < lone_ms:
+        allowed = f"{lone_ms:g} or more: a lone request takes that long, larger batches longer"
+        raise SloInfeasible("--target-ms", target_ms, allowed)
+
+
 def _sources(rate: float | None, trace: Path | None, arrivals: Path | None) -> dict[str, object]:
     return {"--rate": rate, "--trace": trace, "--arrivals": arrivals}
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else 1000.0 * seconds
 
 
 def _print(result: dict[str, object], title: str) -> None:
