@@ -27,8 +27,9 @@ train: ## Train a policy: make train ARGS="--profile P.yaml --out bundles/mine"
 compare: ## Compare policies: make compare ARGS="--profile P.yaml --traces t.parquet --out results/mine"
 	@sh scripts/setup.sh && $(BIN)/gpupilot compare $(ARGS)
 
-lock: ## Renew uv.lock from pyproject.toml
-	@sh scripts/setup.sh --dev && $(BIN)/uv lock
+lock: ## Renew requirements.lock from pyproject.toml; ARGS=--upgrade takes newer versions
+	@sh scripts/setup.sh --dev && $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+		--all-extras --group dev --no-header --annotation-style line -o requirements.lock $(ARGS)
 
 schemas: ## Renew docs/schemas from the types they describe
 	@sh scripts/setup.sh --dev && $(BIN)/python scripts/schemas.py

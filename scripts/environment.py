@@ -32,7 +32,8 @@ PYTHON = VENV / "bin" / "python"
 UV = VENV / "bin" / "uv"
 STAMP = VENV / "gpupilot-setup.json"
 UV_REQUIREMENT = "uv>=0.9"
-SOURCES = ("pyproject.toml", "uv.lock", "scripts/environment.py")
+LOCK = "requirements.lock"
+SOURCES = ("pyproject.toml", LOCK, "scripts/environment.py")
 REACHABLE_WITHIN_S = "5"
 CPU_INDEX_OPTIONS = ("--torch-backend=cpu",)
 DEFAULT_BUILD_SIZE = "2.7 GB to download, 4.5 GB on disk; the CPU build is about 0.2 GB"
@@ -138,20 +139,11 @@ def make_venv() -> None:
         called([str(PYTHON), "-m", "pip", "install", "--quiet", UV_REQUIREMENT])
 
 
-def locked(environment: Mapping[str, str], *, dev: bool, prune: str | None = None) -> str:
-    """Return the locked packages as a requirements text, without the project itself."""
-    command = [str(UV), "export", "--frozen", "--quiet", "--no-hashes", "--no-annotate"]
-    command += ["--no-header", "--no-emit-project", "--all-extras"]
-    command += ["--group", "dev"] if dev else ["--no-dev"]
-    command += ["--prune", prune] if prune else []
-    return called(command, environment)
-
-
-def locked_torch(requirements: str) -> str:
-    """Return the version of torch a requirements text pins, such as ``2.13.0``."""
-    match = re.search(r"^torch==([0-9.]+)", requirements, flags=re.MULTILINE)
+def locked_torch(lock: str) -> str:
+    """Return the version of torch that the text of a lock pins, such as ``2.13.0``."""
+    match = re.search(r"^torch==([0-9.]+)", lock, flags=re.MULTILINE)
     if not match:
-        raise SystemExit("setup: uv.lock pins no torch; run: uv lock")
+        raise SystemExit(f"setup: {LOCK} pins no torch; get it back from git")
     return match[1]
 
 
@@ -181,22 +173,18 @@ def install_cpu_torch(version: str, environment: Mapping[str, str]) -> bool:
 
 
 def install(environment: Mapping[str, str], *, dev: bool) -> None:
-    """Install the locked packages and the project, with PyTorch as chosen."""
-    everything = locked(environment, dev=dev)
-    version = locked_torch(everything)
-    present = installed_torch()
-    if present.partition("+")[0] == version:
-        is_cpu = present.endswith("+cpu")
-    else:
-        is_cpu = install_cpu_torch(version, environment)
-        if not is_cpu and sys.platform == "linux":
-            say(f"PyTorch {version}: no CPU build to be had, default build ({DEFAULT_BUILD_SIZE})")
-    wanted = locked(environment, dev=dev, prune="torch") if is_cpu else everything
-    (VENV / "constraints.txt").write_text(everything, encoding="utf-8")
-    (VENV / "requirements.txt").write_text(wanted, encoding="utf-8")
+    """Install the project and what it needs at the locked versions, with PyTorch as chosen.
+
+    The lock constrains and does not list, so one file serves with and without ``dev``, and a
+    CPU build, which asks for no CUDA libraries, brings none: ``==2.13.0`` accepts ``2.13.0+cpu``.
+    """
+    version = locked_torch((ROOT / LOCK).read_text(encoding="utf-8"))
+    is_present = installed_torch().partition("+")[0] == version
+    if not is_present and not install_cpu_torch(version, environment) and sys.platform == "linux":
+        say(f"PyTorch {version}: no CPU build to be had, default build ({DEFAULT_BUILD_SIZE})")
     say("installing the locked packages")
-    command = [str(UV), "pip", "install", "--quiet", "-r", str(VENV / "requirements.txt")]
-    called([*command, "-c", str(VENV / "constraints.txt"), "-e", str(ROOT)], environment)
+    command = [str(UV), "pip", "install", "--quiet", "-c", LOCK, "-e", f"{ROOT}[all]"]
+    called([*command, *(("--group", "dev") if dev else ())], environment)
 
 
 def main() -> None:
