@@ -150,6 +150,30 @@ def test_loss_is_told_first(edited: Callable[[Edit], Reading]) -> None:
     assert findings(reading)[0].verdict == "worse"
 
 
+@pytest.mark.parametrize(
+    ("relative", "told"),
+    [
+        (
+            0.07,
+            "static keeps 95 % of requests within 200 ms most cheaply; queueing needs 7.0 % more",
+        ),
+        (-0.07, "queueing keeps 95 % of requests within 200 ms most cheaply: 7.0 % fewer"),
+    ],
+)
+def test_without_an_interval_the_numbers_are_told_and_no_verdict(
+    edited: Callable[[Edit], Reading], relative: float, told: str
+) -> None:
+    def alone(document: dict[str, Any]) -> None:
+        duel(relative, 0.0, 0.0)(document)
+        for pair in document["paired"]:
+            pair["relative"]["ci95"] = [None, None]
+
+    reading = edited(alone)
+    assert headline(reading).startswith(told)
+    assert "too few runs for an interval" in headline(reading)
+    assert findings(reading)[0].verdict == "note"
+
+
 def test_when_nobody_meets_the_target_nobody_wins(edited: Callable[[Edit], Reading]) -> None:
     def fail(document: dict[str, Any]) -> None:
         document["at_attainment"] = {"0.95": dict.fromkeys(document["policies"])}

@@ -91,6 +91,10 @@ def _duel(reading: Reading, focus: str, rival: str, goal: str) -> str:
             f"{focus} {goal} at the cost of {rival}, within the error of measurement "
             f"({100 * relative.value:+.1f} % GPU-hours, {relative.interval()})."
         )
+    if relative.verdict == "note" and relative.value > 0.0:
+        return f"{rival} {goal} most cheaply; {focus} needs {relative.words()}."
+    if relative.verdict == "note":
+        return f"{focus} {goal} most cheaply: {relative.words()} than {rival}."
     against = "the best other policy" if relative.verdict == "better" else "the cheapest policy"
     how = "" if relative.equal else ", both as they ran"
     return f"{focus} {goal} with {relative.words()} than {against}, {rival}{how}."

@@ -131,7 +131,7 @@ class Relative:
 
     Attributes:
         value: The difference as a share of the cost of ``b``.
-        low: Lower bound, ``None`` where one run alone tells no spread.
+        low: Lower bound, ``None`` where too few runs tell no spread.
         high: Upper bound, ``None`` likewise.
         equal: Whether both costs are read at equal attainment, not as both happened to run.
     """
@@ -153,7 +153,9 @@ class Relative:
 
     @property
     def verdict(self) -> Verdict:
-        """The difference as a verdict on ``a``."""
+        """The difference as a verdict on ``a``; without an interval there is none."""
+        if self.low is None:
+            return "note"
         if not self.sure:
             return "even"
         return "better" if self.value < 0.0 else "worse"
@@ -167,7 +169,7 @@ class Relative:
     def interval(self) -> str:
         """Return the interval in percent, signed as the difference is."""
         if self.low is None or self.high is None:
-            return "one run, no interval"
+            return "too few runs for an interval"
         return f"95 % interval {100 * self.low:+.1f} to {100 * self.high:+.1f} %"
 
 
