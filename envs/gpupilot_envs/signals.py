@@ -28,7 +28,8 @@ class Signals:
         latency_p99_s: 99th percentile from histogram buckets.
         attainment_ratio: Share of all requests answered within the target, from buckets.
         queue_time_s: Mean time in the batcher's queue per request.
-        compute_time_s: Mean time of one batch execution.
+        compute_time_s: Time of the execution a request was part of, mean over requests: large
+            batches weigh more, as in Triton's own counter.
         batch_mean: Mean number of requests per batch execution.
         pending_requests: Requests waiting in queues, summed over ready pods.
         inflight_requests: Requests queued or executing, mean over the window.

@@ -227,6 +227,17 @@ def test_trace_on_which_the_focus_loses_or_misses_is_named(
     ]
 
 
+def test_traffic_that_was_tuned_on_is_named_first(edited: Callable[[Edit], Reading]) -> None:
+    def leak(document: dict[str, Any]) -> None:
+        sha256 = next(iter(document["hashes"]["traces"].values()))
+        document["hashes"]["tuned_on"] = {"under another name": sha256}
+
+    reading = edited(leak)
+    leaked = next(iter(reading.summary.hashes["traces"]))
+    assert findings(reading)[0].verdict == "worse"
+    assert findings(reading)[0].text.startswith(f"Not a fair test on {leaked}:")
+
+
 def test_bounds_never_win(edited: Callable[[Edit], Reading]) -> None:
     reading = edited(lambda _: None)
     assert "oracle" not in dict(reading.ranking())

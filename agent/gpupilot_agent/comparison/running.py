@@ -132,6 +132,8 @@ def _summary(config: CompareConfig, described: dict[str, Any], results: Results)
             "tuned": identity["tuned"],
             "bundle": identity["bundle"],
             "config": tracking.digest(identity),
+            "tuned_on": {} if config.tuned is None else dict(config.tuned.hashes.get("traces", {})),
+            "trained_on": {} if config.bundle is None else dict(config.bundle.trace_hashes),
         },
     )
 

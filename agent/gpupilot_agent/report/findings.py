@@ -47,12 +47,21 @@ def headline(reading: Reading) -> str:
 def findings(reading: Reading) -> tuple[Finding, ...]:
     """Return what a decision needs to know, most important first."""
     return (
+        *_seen_before(reading),
         *_rivals(reading),
         *_by_trace(reading),
         *_losses(reading),
         *_missed(reading),
         *_bounds(reading),
     )
+
+
+def _seen_before(reading: Reading) -> list[Finding]:
+    seen = reading.seen_before()
+    if not seen:
+        return []
+    text = f"Not a fair test on {listing(seen)}: policies were tuned or trained on this traffic."
+    return [Finding(verdict="worse", text=text)]
 
 
 def listing(names: list[str]) -> str:

@@ -114,6 +114,12 @@ class Reading:
         pairs = self.summary.paired if trace is None else self.summary.paired_by_trace[trace]
         return _find(pairs, a, b, "gpu_hours")
 
+    def seen_before(self) -> list[str]:
+        """Return the traces that settings were searched or a policy was trained on."""
+        hashes = self.summary.hashes
+        seen = {*hashes.get("tuned_on", {}).values(), *hashes.get("trained_on", {}).values()}
+        return [name for name, sha256 in hashes["traces"].items() if sha256 in seen]
+
     def winner(self, trace: str) -> str | None:
         """Return the cheapest contestant that meets the target on a trace, if any does."""
         scores = self.summary.traces[trace]

@@ -66,8 +66,12 @@ def settings(reading: Reading) -> str:
 
 def hashes(reading: Reading) -> str:
     """Return what identifies the inputs and the machine."""
+    inputs = dict(reading.summary.hashes)
+    for seen in ("tuned_on", "trained_on"):
+        if seen in inputs:
+            inputs[seen] = f"{len(inputs[seen])} traces, in summary.json"
     rows = [
-        *_flat("sha256", reading.summary.hashes),
+        *_flat("sha256", inputs),
         *_flat("environment", reading.summary.environment),
     ]
     return _table(("input", "value"), rows)
