@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., object])
+A = TypeVar("A")
 
 _HERE = Path(__file__).parent
 _SETTINGS: Any = numba.config
@@ -35,6 +37,26 @@ def compiled(function: F) -> F:
 def inlined(function: F) -> F:
     """Compile a small kernel that is always inlined into the kernel that calls it."""
     return cast("F", _jit(function, inline="always"))
+
+
+def _borrowed(_: Any, array: Any) -> tuple[Any, Callable[..., Any]]:
+    """Type ``borrowed(array)`` and say how to generate it: the array without its owner."""
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        view = context.make_array(array)(context, builder, arguments[0])
+        for owner in ("meminfo", "parent"):
+            setattr(view, owner, getattr(view, owner).type(None))
+        return view._getvalue()
+
+    return array(array), generate
+
+
+borrowed: Callable[[A], A] = cast("Callable[[A], A]", intrinsic(_borrowed))
+"""In a kernel, a view of an array whose references are not counted.
+
+Counting is an atomic operation at every call that passes the array on, which can cost more
+than the kernel's own work. Only for arrays that the outermost kernel's caller holds.
+"""
 
 
 def _jit(function: Callable[..., object], **options: Any) -> object:

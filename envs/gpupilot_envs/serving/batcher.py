@@ -38,10 +38,10 @@ def preferred_above(pod: Any, size: int) -> int:
 @compiled
 def is_preferred(pod: Any, size: int) -> bool:
     """Return whether ``size`` is a preferred batch size."""
-    found = False
-    for k in range(pod.preferred_count):
-        found = found or pod.preferred[k] == size
-    return found
+    k = 0
+    while k < pod.preferred_count and pod.preferred[k] != size:
+        k += 1
+    return bool(k < pod.preferred_count)
 
 
 @compiled

@@ -13,7 +13,8 @@ from gpupilot_envs.profile import ServiceProfile
 from gpupilot_envs.serving import samples as rows
 from gpupilot_envs.serving.chance import ServiceDistribution, noise_table
 from gpupilot_envs.serving.cluster import BALANCINGS, WHOLE_MILLI, Balancing, Cluster
-from gpupilot_envs.serving.kernel import Endpoints, kick, kill, run_until
+from gpupilot_envs.serving.gpus import Endpoints, endpoints_of
+from gpupilot_envs.serving.kernel import kick, kill, run_until
 from gpupilot_envs.serving.ledger import LATENCY_EDGES_S
 from gpupilot_envs.serving.scrape import Scrape
 from gpupilot_envs.serving.speed import contention, curve_s
@@ -228,13 +229,7 @@ class Engine:
 
     def _grouped(self, ready: tuple[int, ...]) -> Endpoints:
         active = sorted(self._active, key=lambda slot: (int(self.pods["domain"][slot]), slot))
-        domains = self.pods["domain"][active]
-        ends = np.flatnonzero(np.append(np.diff(domains) != 0, len(active) > 0)) + 1
-        return Endpoints(
-            ready=np.array(ready, dtype=np.int64),
-            active=np.array(active, dtype=np.int64),
-            group_end=ends.astype(np.int64),
-        )
+        return endpoints_of(ready, np.array(active, dtype=np.int64), self.pods["domain"])
 
     def _widen(self) -> None:
         slots = len(self.pods)

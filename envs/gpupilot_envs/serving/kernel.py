@@ -7,129 +7,29 @@ at every arrival.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.compiled import compiled
+from gpupilot_envs.compiled import borrowed, compiled
 from gpupilot_envs.serving.batcher import take_payload
 from gpupilot_envs.serving.chance import below
-from gpupilot_envs.serving.replica import (
-    admit,
-    advance_alone,
-    advance_tenants,
-    find_next_finish,
-    next_event_s,
-    run_batcher,
-    start,
-    start_greedily,
+from gpupilot_envs.serving.gpus import (
+    BLOCK,
+    Endpoints,
+    advance_gpus,
+    borrowed_endpoints,
+    executing_beside,
+    room,
 )
+from gpupilot_envs.serving.least_loaded import assign_least_loaded
+from gpupilot_envs.serving.replica import find_next_finish, run_batcher, start, start_greedily
 from gpupilot_envs.serving.samples import Samples, take_sample
-from gpupilot_envs.serving.state import (
-    FAILED,
-    FRESH,
-    REQUESTS,
-    STALE,
-)
+from gpupilot_envs.serving.state import FAILED, FRESH, REQUESTS, STALE
 
 RANDOM, ROUND_ROBIN, LEAST_LOADED = range(3)
 """Codes of the balancing, in the order of ``BALANCINGS``."""
-
-BLOCK = 4096
-"""Arrivals handed out before the pods are advanced: small enough to stay in the cache."""
-
-
-class Endpoints(NamedTuple):
-    """Who gets requests and who shares a GPU, fixed between two control events.
-
-    Attributes:
-        ready: Slots of the pods that take requests, oldest first.
-        active: Slots of all pods that may hold requests, grouped by GPU.
-        group_end: End of each GPU's group in ``active``.
-    """
-
-    ready: NDArray[np.int64]
-    active: NDArray[np.int64]
-    group_end: NDArray[np.int64]
-
-
-@compiled
-def advance_gpus(
-    pods: NDArray[np.void],
-    ring: NDArray[np.float64],
-    endpoints: Endpoints,
-    until_s: float,
-    service: Any,
-    tally: Any,
-) -> None:
-    """Advance every GPU through all events and arrivals up to ``until_s``."""
-    begin = 0
-    for end in endpoints.group_end:
-        advance_gpu(pods, ring, endpoints.active[begin:end], until_s, service, tally)
-        begin = end
-    close_inboxes(pods, endpoints.active)
-
-
-@compiled
-def advance_gpu(
-    pods: NDArray[np.void],
-    ring: NDArray[np.float64],
-    tenants: NDArray[np.int64],
-    until_s: float,
-    service: Any,
-    tally: Any,
-) -> None:
-    """Advance the pods of one GPU."""
-    if len(tenants) == 1:
-        slot = tenants[0]
-        advance_alone(pods[slot], ring[slot], until_s, service, tally)
-    else:
-        advance_tenants(pods, ring, tenants, until_s, service, tally)
-
-
-@compiled
-def advance_due(
-    pods: NDArray[np.void],
-    ring: NDArray[np.float64],
-    endpoints: Endpoints,
-    now_s: float,
-    service: Any,
-    tally: Any,
-) -> None:
-    """Advance the GPUs on which something is due by ``now_s``."""
-    begin = 0
-    for end in endpoints.group_end:
-        for k in range(begin, end):
-            if next_event_s(pods[endpoints.active[k]]) <= now_s:
-                advance_gpu(pods, ring, endpoints.active[begin:end], now_s, service, tally)
-                break
-        begin = end
-
-
-@compiled
-def close_inboxes(pods: NDArray[np.void], active: NDArray[np.int64]) -> None:
-    """Forget the gap that rejected requests left, where every assigned request has arrived."""
-    for slot in active:
-        pod = pods[slot]
-        if pod.inbox == pod.tail:
-            pod.inbox = pod.admitted
-            pod.tail = pod.admitted
-
-
-@compiled
-def room(pods: NDArray[np.void], ready: NDArray[np.int64], capacity: int) -> int:
-    """Return how many requests every ready pod's ring can take, answered ones forgotten."""
-    least = capacity
-    for slot in ready:
-        pod = pods[slot]
-        base = pod.head
-        for k in range(pod.lanes):
-            if pod.finish_s[k] != np.inf:
-                base = min(base, pod.first[k])
-        pod.base = base
-        least = min(least, capacity - (pod.tail - base))
-    return int(least)
 
 
 @compiled
@@ -167,71 +67,6 @@ def assign_block(
         number += 1
         index += 1
     tally.totals[REQUESTS] = number
-    return index
-
-
-@compiled
-def least_loaded(pods: NDArray[np.void], ready: NDArray[np.int64], key: int, number: int) -> int:
-    """Return the ready pod with the fewest requests queued or executing, ties by chance."""
-    count = len(ready)
-    place = below(key, number, count)
-    best = -1
-    fewest = np.int64(1) << np.int64(62)
-    for _ in range(count):
-        slot = ready[place]
-        place = place + 1 if place + 1 < count else 0
-        load = pods[slot].admitted - pods[slot].head + pods[slot].executing_requests
-        if load < fewest:
-            best, fewest = slot, load
-    return int(best)
-
-
-@compiled
-def executing_beside(pods: NDArray[np.void], active: NDArray[np.int64], slot: int) -> int:
-    """Return the executions running on a pod's GPU that are not its own."""
-    others = 0
-    for other in active:
-        if other != slot and pods[other].domain == pods[slot].domain:
-            others += pods[other].executing
-    return others
-
-
-@compiled
-def assign_least_loaded(
-    pods: NDArray[np.void],
-    ring: NDArray[np.float64],
-    endpoints: Endpoints,
-    arrivals_s: NDArray[np.float64],
-    begin: int,
-    until_s: float,
-    service: Any,
-    tally: Any,
-) -> int:
-    """Hand out a block of arrivals, each to the pod that has least to do right then.
-
-    Returns:
-        The first arrival not handed out; ``begin`` when a ring is nearly full.
-    """
-    mask = ring.shape[1] - 1
-    free = room(pods, endpoints.ready, ring.shape[1])
-    if free < BLOCK // 4:
-        return begin
-    stop = min(len(arrivals_s), begin + min(BLOCK, free))
-    index = begin
-    while index < stop and arrivals_s[index] < until_s:
-        now_s = arrivals_s[index]
-        advance_due(pods, ring, endpoints, now_s, service, tally)
-        slot = least_loaded(pods, endpoints.ready, service.balance_key, tally.totals[REQUESTS])
-        pod = pods[slot]
-        ring[slot, pod.tail & mask] = now_s
-        pod.tail += 1
-        tally.totals[REQUESTS] += 1
-        index += 1
-        others = executing_beside(pods, endpoints.active, slot)
-        admit(pod, ring[slot], others, service, tally)
-        pod.inbox = pod.admitted
-        pod.tail = pod.admitted
-        find_next_finish(pod)
     return index
 
 
@@ -298,6 +133,10 @@ def run_until(
     Returns:
         The first arrival not served; before ``until_s`` only because a ring is full.
     """
+    pods = borrowed(pods)
+    ring = borrowed(ring)
+    arrivals_s = borrowed(arrivals_s)
+    endpoints = borrowed_endpoints(endpoints)
     index = begin
     while True:
         scrape_s = samples.clock[0] * samples.clock[1]

@@ -28,6 +28,8 @@ from gpupilot_envs.serving.state import (
 )
 
 MANTISSA_SHIFT = 52 - (BUCKETS_PER_OCTAVE.bit_length() - 1)
+UNLIMITED = 1 << 62
+"""More requests than ever wait."""
 BUCKET_ORIGIN = (OCTAVE_FIRST + 1023) * BUCKETS_PER_OCTAVE
 
 
@@ -214,12 +216,31 @@ def admit(pod: Any, times: NDArray[np.float64], others: int, service: Any, tally
 
 
 @compiled
-def admit_while_busy(pod: Any, times: NDArray[np.float64], until_s: float) -> None:
-    """Admit at once all that arrive while every instance is busy and nothing can be decided."""
+def patience(pod: Any, service: Any) -> int:
+    """Return how many more requests may arrive before anything has to be decided."""
+    if service.max_queue > 0:
+        return 0
+    if pod.greedy:
+        return UNLIMITED if pod.executing >= pod.instances else 0
+    if slot_free(pod, service.timeout_s == np.inf):
+        return int(pod.next_preferred - 1 - (pod.admitted - pod.queue))
+    return UNLIMITED
+
+
+@compiled
+def admit_undecided(pod: Any, times: NDArray[np.float64], until_s: float, service: Any) -> None:
+    """Admit at once all that arrive before ``until_s`` or the next event and only queue up."""
     mask = len(times) - 1
     inbox = pod.inbox
-    tail = pod.tail
-    while inbox < tail and times[inbox & mask] < until_s:
+    stop = min(pod.tail, inbox + patience(pod, service))
+    stop_s = min(next_event_s(pod), until_s)
+    if inbox >= stop or times[inbox & mask] >= stop_s:
+        return
+    if not pod.greedy:
+        doze(pod, times[inbox & mask])
+        stop_s = min(stop_s, pod.wake_at_s)
+    inbox += 1
+    while inbox < stop and times[inbox & mask] < stop_s:
         inbox += 1
     pod.inbox = inbox
     pod.admitted = inbox
@@ -256,10 +277,8 @@ def advance_alone(
     pod: Any, times: NDArray[np.float64], until_s: float, service: Any, tally: Any
 ) -> None:
     """Advance a pod that is alone on its GPU through all events up to ``until_s``."""
-    bulk = pod.greedy and service.max_queue == 0
     while True:
-        if bulk and pod.executing >= pod.instances:
-            admit_while_busy(pod, times, min(pod.next_finish_s, until_s))
+        admit_undecided(pod, times, until_s, service)
         if min(next_event_s(pod), next_arrival_s(pod, times)) > until_s:
             return
         step(pod, times, 0, service, tally)
