@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.compiled import compiled
+from gpupilot_envs.compiled import compiled, inlined
 from gpupilot_envs.serving.batcher import (
     add_to_payload,
     doze,
@@ -176,7 +176,7 @@ def find_next_finish(pod: Any) -> None:
     pod.next_finish_s = earliest_s
 
 
-@compiled
+@inlined
 def finish(pod: Any, times: NDArray[np.float64], others: int, service: Any, tally: Any) -> None:
     """Finish the batch that is due and start what can start."""
     now_s = pod.next_finish_s
@@ -192,7 +192,7 @@ def finish(pod: Any, times: NDArray[np.float64], others: int, service: Any, tall
         run_batcher(pod, times, now_s, others, service, tally)
 
 
-@compiled
+@inlined
 def admit(pod: Any, times: NDArray[np.float64], others: int, service: Any, tally: Any) -> None:
     """Put the request that arrives now into the queue, or reject it when the queue is full."""
     mask = len(times) - 1
@@ -215,7 +215,7 @@ def admit(pod: Any, times: NDArray[np.float64], others: int, service: Any, tally
         doze(pod, now_s)
 
 
-@compiled
+@inlined
 def patience(pod: Any, service: Any) -> int:
     """Return how many more requests may arrive before anything has to be decided."""
     if service.max_queue > 0:
@@ -227,7 +227,7 @@ def patience(pod: Any, service: Any) -> int:
     return UNLIMITED
 
 
-@compiled
+@inlined
 def admit_undecided(pod: Any, times: NDArray[np.float64], until_s: float, service: Any) -> None:
     """Admit at once all that arrive before ``until_s`` or the next event and only queue up."""
     mask = len(times) - 1
@@ -258,7 +258,7 @@ def next_arrival_s(pod: Any, times: NDArray[np.float64]) -> float:
     return float(times[pod.inbox & (len(times) - 1)]) if pod.inbox < pod.tail else np.inf
 
 
-@compiled
+@inlined
 def step(pod: Any, times: NDArray[np.float64], others: int, service: Any, tally: Any) -> None:
     """Do the pod's earliest event; on a tie a finish goes before a wake-up, an arrival last."""
     event_s = next_event_s(pod)
