@@ -131,7 +131,7 @@ def load(path: Path) -> Bundle:
     except OSError as error:
         raise BundleRefused(f"{path}: {error.strerror or error}") from error
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise BundleRefused(f"{path} is not a policy bundle: {error}") from error
+        raise BundleRefused(f"{path} is not a policy bundle, or a damaged one") from error
     if not isinstance(document, dict):
         raise BundleRefused(f"{path} is not a policy bundle: its document is not a mapping")
     _check_tables(document, path)

@@ -100,5 +100,7 @@ def _replicates(in_time: Floats, requests: Floats, cost: Floats, levels: Sequenc
     columns = tuple(np.concatenate([in_time, requests, cost]))
     total = np.stack([column.sum(axis=-1) for column in resampled(columns)])
     hits, arrivals, spent = np.split(total / runs, 3)
-    rows = zip((hits / arrivals).T, spent.T, strict=True)
+    # a draw without a single request has no attainment
+    shares = np.divide(hits, arrivals, out=np.full_like(hits, np.nan), where=arrivals > 0)
+    rows = zip(shares.T, spent.T, strict=True)
     return np.stack([cost_at(attainment, costs, levels) for attainment, costs in rows], axis=1)

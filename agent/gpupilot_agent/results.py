@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gpupilot_agent.evaluation import Estimate
 from gpupilot_envs.atomic import write_text
 from gpupilot_envs.errors import InputInvalid
+from gpupilot_envs.malformed import complaint
 
 FORMAT: Literal["gpupilot/comparison-v1"] = "gpupilot/comparison-v1"
 
@@ -137,6 +138,4 @@ def read_summary(path: Path) -> Summary:
     except OSError as error:
         raise InputInvalid(str(path), error.strerror, f"a {FORMAT} file") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputInvalid(f"{path}: {where}", first.get("input"), first["msg"]) from error
+        raise InputInvalid(*complaint(error, str(path))) from error

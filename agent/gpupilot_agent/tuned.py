@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gpupilot_agent.frontier import pareto
 from gpupilot_envs.atomic import write_text
 from gpupilot_envs.errors import InputInvalid
+from gpupilot_envs.malformed import complaint
 
 FORMAT: Literal["gpupilot/tuned-v1"] = "gpupilot/tuned-v1"
 
@@ -126,9 +127,7 @@ def read_tuned(path: Path) -> Tuned:
     except OSError as error:
         raise InputInvalid(str(file), error.strerror, f"a {FORMAT} file") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputInvalid(f"{file}: {where}", first.get("input"), first["msg"]) from error
+        raise InputInvalid(*complaint(error, str(file))) from error
 
 
 def json_schema() -> str:

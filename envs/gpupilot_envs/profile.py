@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gpupilot_envs.errors import ProfileInvalid
+from gpupilot_envs.malformed import complaint
 
 FORMAT: Literal["gpupilot/profile-v1"] = "gpupilot/profile-v1"
 
@@ -37,9 +38,10 @@ class Batching(_Part):
     @model_validator(mode="after")
     def _preferred_fit(self) -> Self:
         if any(b <= a for a, b in pairwise(self.preferred)):
-            raise ValueError("preferred must ascend without repeats")
+            raise ValueError("preferred to ascend without repeats")
         if self.preferred and self.preferred[-1] > self.max_batch:
-            raise ValueError(f"preferred must not exceed max_batch ({self.max_batch})")
+            most = f"max_batch ({self.max_batch})"
+            raise ValueError(f"preferred not to exceed {most}, as {self.preferred[-1]}")
         return self
 
 
@@ -129,10 +131,14 @@ class ServiceProfile(_Part):
             "cpu.speed_by_milli": self.cpu.speed_by_milli,
         }
         for path, curve in curves.items():
-            if any(b[0] <= a[0] for a, b in pairwise(curve)):
-                raise ValueError(f"{path} must ascend in its first column")
-        if any(b[1] < a[1] for a, b in pairwise(self.batch_latency_ms)):
-            raise ValueError("batch_latency_ms must not fall as the batch grows")
+            for before, after in pairwise(curve):
+                if after[0] <= before[0]:
+                    said = f"{after[0]:g} after {before[0]:g}"
+                    raise ValueError(f"{path} to ascend in its first column, not {said}")
+        for before, after in pairwise(self.batch_latency_ms):
+            if after[1] < before[1]:
+                said = f"{after[1]:g} after {before[1]:g}"
+                raise ValueError(f"batch_latency_ms not to fall as the batch grows, as {said}")
         return self
 
     def batch_latency_s(self) -> NDArray[np.float64]:
@@ -158,12 +164,12 @@ def load_profile(path: Path) -> ServiceProfile:
         ProfileInvalid: The file is missing, not YAML, or a field is wrong; names the field.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     except OSError as error:
         raise ProfileInvalid(str(path), error.strerror, "a readable profile file") from error
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        document = yaml.safe_load(data.decode("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProfileInvalid(str(path), "malformed YAML", f"{FORMAT} YAML") from error
     if not isinstance(document, dict):
         raise ProfileInvalid(str(path), type(document).__name__, f"a mapping in {FORMAT}")
@@ -179,6 +185,4 @@ def parse_profile(document: dict[str, object], *, origin: str = "profile") -> Se
     try:
         return ServiceProfile.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "profile"
-        raise ProfileInvalid(f"{origin}: {where}", first.get("input"), first["msg"]) from error
+        raise ProfileInvalid(*complaint(error, origin)) from error

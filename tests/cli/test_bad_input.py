@@ -28,6 +28,9 @@ TRACES = {
     "column": ("time,rps\n0,1\n15,1\n", "t_s"),
     "words": ("t_s,rps\n0,one\n15,two\n", "rps"),
     "empty": ("", "trace.csv"),
+    "header": ("t_s,rps\n", "0 rows"),
+    "ragged": ("t_s,rps\n0,1\n15,1,7\n", "15,1,7"),
+    "unit": ("t_s,rps\n0,1\n15,1e300\n30,1\n", "1e+300"),
 }
 
 
@@ -59,6 +62,10 @@ PROFILES = {
     "field": ("name: x\nbatch_latency_ms: [[1, 5]]\nbatchin: {}", "batchin"),
     "value": ("name: x\nbatch_latency_ms: [[1, -5]]", "-5"),
     "order": ("name: x\nbatch_latency_ms: [[2, 5], [1, 4]]", "ascend"),
+    "falling": ("name: x\nbatch_latency_ms: [[1, 5], [2, 4]]", "not to fall"),
+    "none": ("name: x", "batch_latency_ms: 'nothing'"),
+    "bound": ("name: x\nbatch_latency_ms: [[1, 5]]\nnoise_cv: 3", "less than or equal to 2"),
+    "unknown": ("name: x\nbatch_latency_ms: [[1, 5]]\nnoise: 3", "no such field"),
 }
 
 
@@ -98,12 +105,97 @@ def test_an_unknown_policy_lists_the_known_ones(shell: Shell, traces: Path, tmp_
         ("--rate", "10", "--target-ms", "-1"),
         ("--rate", "10", "--cv", "-1"),
         ("--rate", "10", "--trace", "x.csv"),
+        ("--rate", "1e300"),
+        ("--rate", "1e6", "--duration", "1e7"),
+        ("--rate", "1", "--duration", "1e300"),
+        ("--rate", "ten"),
+        ("--rate", "10", "--replicas", "0"),
+        ("--rate", "10", "--replicas", "1000000"),
+        ("--rate", "10", "--seed", "-1"),
+        ("--rate", "10", "--balancing", "magic"),
+        ("--rate", "10", "--nonsense"),
+        ("--rate", "10", "left over"),
         (),
     ],
     ids=" ".join,
 )
 def test_a_wrong_number_or_choice(shell: Shell, words: tuple[str, ...]) -> None:
     refused(shell("simulate", "--replicas", 1, *words))
+
+
+def test_a_wrong_use_names_the_option_and_the_value(shell: Shell) -> None:
+    refused(shell("simulate", "--rate", 1, "--replicas", "many"), "--replicas", "'many'")
+    refused(shell("simulate", "--rate", 1), "--replicas")
+    refused(shell("simulation"), "simulation")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--seeds", "0"),
+        ("--jobs", "0"),
+        ("--attainment", "150"),
+        ("--attainment", "nan"),
+        ("--hours", "-1"),
+        ("--hours", "1e-9"),
+        ("--cv", "50"),
+        ("--scale-to-replicas", "1e300"),
+        ("--target-ms", "inf"),
+    ],
+)
+def test_a_comparison_out_of_range_leaves_nothing(
+    shell: Shell, traces: Path, tmp_path: Path, option: str, value: str
+) -> None:
+    out = tmp_path / "out"
+    words = ("--traces", traces, "--policies", "static", "--out", out)
+    refused(shell("compare", *words, option, value), option)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("every", ["0", "1e-9", "1e9"])
+def test_a_recording_without_a_reading(
+    shell: Shell, traces: Path, tmp_path: Path, every: str
+) -> None:
+    out = tmp_path / "out"
+    words = ("--trace", traces / "calm.csv", "--every", every, "--out", out)
+    refused(shell("record", *words), "--every")
+    assert not out.exists()
+
+
+def test_bytes_that_are_no_text(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / "noise.bin"
+    path.write_bytes(bytes(range(255, 127, -1)))
+    refused(shell("simulate", "--replicas", 1, "--trace", path), "noise.bin")
+    refused(shell("calibrate", path, "--out", tmp_path / "out"), "noise.bin")
+    words = ("--replicas", 1, "--rate", 1, "--profile", path)
+    refused(shell("simulate", *words), "noise.bin", "malformed YAML")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "malformed JSON"),
+        ("{", "malformed JSON"),
+        ("[]", "an object"),
+        ("{}", "policies: 'nothing'"),
+        ('{"format": 1}', "gpupilot/"),
+    ],
+)
+def test_a_broken_result(shell: Shell, traces: Path, tmp_path: Path, text: str, said: str) -> None:
+    for name in ("summary.json", "tuned.json"):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    refused(shell("report", tmp_path), "summary.json", said)
+    words = ("--traces", traces, "--policies", "hpa-tuned", "--tuned", tmp_path)
+    refused(shell("compare", *words, "--out", tmp_path / "out"), "tuned.json", said)
+
+
+def test_a_name_too_long_for_a_folder(shell: Shell, traces: Path, tmp_path: Path) -> None:
+    words = ("--traces", traces, "--policies", "static", "--out", tmp_path / ("x" * 300))
+    refused(shell("compare", *words), "name too long")
+
+
+def test_a_demo_into_a_file(shell: Shell, traces: Path) -> None:
+    refused(shell("demo", "--out", traces / "calm.csv"), "not a folder")
 
 
 def test_percent_is_not_a_share(shell: Shell, traces: Path, tmp_path: Path) -> None:

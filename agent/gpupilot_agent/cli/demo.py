@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from gpupilot_agent.cli import options, show
-from gpupilot_agent.cli.checks import positive
+from gpupilot_agent.cli.checks import no_file, positive
 from gpupilot_agent.cli.examples import examples
 from gpupilot_agent.cli.progress import meter
 from gpupilot_agent.cli.scores import print_scores
@@ -46,6 +46,7 @@ def demo(
     from gpupilot_agent.demo import demo as run
 
     positive(target_ms=target_ms, train_seconds=train_seconds)
+    no_file(out)
     config = DemoConfig(
         results=out,
         profile=profile,

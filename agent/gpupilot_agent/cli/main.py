@@ -20,7 +20,7 @@ from gpupilot_agent.cli import (
     tune,
 )
 from gpupilot_agent.cli.examples import examples
-from gpupilot_agent.cli.outcome import ExitCode, tell
+from gpupilot_agent.cli.outcome import ExitCode, misuse, refuse, tell
 from gpupilot_envs.errors import GpupilotError
 
 TRACEBACK_VARIABLE = "GPUPILOT_TRACEBACK"
@@ -63,13 +63,16 @@ def run() -> None:
     error is one sentence and, when ``GPUPILOT_TRACEBACK`` is set, its traceback.
     """
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except typer.TyperException as error:
+        refuse(misuse(error))
     except GpupilotError as error:
-        tell(str(error))
-        sys.exit(ExitCode.BAD_INPUT)
+        refuse(str(error))
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
+        if isinstance(error, OSError) and error.filename is not None:
+            refuse(f"cannot use {error.filename}: {error.strerror}")
         hint = f"set {TRACEBACK_VARIABLE}=1 to see where"
         tell(f"unexpected {type(error).__name__}: {error} ({hint})")
         sys.exit(ExitCode.UNEXPECTED)

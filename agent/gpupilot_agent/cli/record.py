@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gpupilot_agent.cli import options, show
-from gpupilot_agent.cli.checks import positive, unused
+from gpupilot_agent.cli.checks import plausible, positive, unused, within
 from gpupilot_agent.cli.examples import examples
 from gpupilot_agent.cli.progress import meter
 from gpupilot_agent.cli.scenes import bundle_of, scene_of
@@ -60,7 +60,8 @@ def record(
         hours=None,
         warm_up_s=0.0,
     )
-    traffic = read_traffic(trace)
+    traffic = plausible(trace, read_traffic(trace))
+    within(1.0, traffic.duration_s, every=every)
     with meter(f"recording {scene.profile.name}", traffic.duration_s) as told:
         recording, log = recorder.record(
             scene,

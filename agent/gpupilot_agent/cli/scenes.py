@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpupilot_agent.cli.checks import percent, positive
+from gpupilot_agent.cli.checks import percent, plausible, positive, within
 from gpupilot_envs.errors import InputInvalid, TraceInvalid
 
 if TYPE_CHECKING:
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 BESIDE_TRACES = ("gaps.csv", "index.csv")
 """Tables that may lie beside traces and are none."""
+CV_MAX = 10.0
+"""As far as the arrivals' gamma gaps go."""
+REPLICAS_MAX = 64.0
+"""As many as the envelope of a comparison grants."""
+HOURS_MIN = 0.1
+"""Shorter windows hold no whole bins after their warm-up."""
 
 
 def scene_of(
@@ -48,6 +54,10 @@ def scene_of(
 
     positive(target_ms=target_ms, scale_to_replicas=scale_to_replicas, cv=cv, hours=hours)
     percent(attainment=attainment)
+    within(0.0, CV_MAX, cv=cv)
+    within(0.0, REPLICAS_MAX, scale_to_replicas=scale_to_replicas)
+    if hours is not None and hours < HOURS_MIN:
+        raise InputInvalid("--hours", hours, f"{HOURS_MIN:g} or more, or 0 for all")
     return Scene(
         profile=find_profile(profile),
         targets=Targets(latency_s=target_ms / 1000.0, attainment_ratio=attainment / 100.0),
@@ -66,7 +76,7 @@ def traces_of(paths: Iterable[Path]) -> tuple[RateTrace, ...]:
     """
     from gpupilot_envs.workload.recording import read_traffic
 
-    return tuple(read_traffic(file) for file in files_of(paths))
+    return tuple(plausible(file, read_traffic(file)) for file in files_of(paths))
 
 
 def files_of(paths: Iterable[Path]) -> tuple[Path, ...]:

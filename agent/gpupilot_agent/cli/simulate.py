@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gpupilot_agent.cli import options, show
-from gpupilot_agent.cli.checks import positive
+from gpupilot_agent.cli.checks import RATE_MAX_RPS, REQUESTS_MAX, plausible, positive, within
 from gpupilot_agent.cli.examples import examples
 from gpupilot_agent.cli.progress import spinner
 from gpupilot_envs.errors import InputInvalid
@@ -30,6 +30,10 @@ EXAMPLES = examples(
 )
 
 
+DURATION_MAX_S = 1e8
+"""Three years: every second of them is simulated."""
+
+
 class Balancing(StrEnum):
     """How requests are spread over ready pods."""
 
@@ -39,7 +43,7 @@ class Balancing(StrEnum):
 
 
 def simulate(
-    replicas: Annotated[int, typer.Option(min=1, help="Pods that serve, all ready.")],
+    replicas: Annotated[int, typer.Option(min=1, max=10_000, help="Pods that serve, all ready.")],
     profile: options.Profile = options.DEFAULT_PROFILE,
     instances: Annotated[
         int | None, typer.Option(min=1, help="Model instances per pod; default: the profile's.")
@@ -75,8 +79,11 @@ def simulate(
     service = find_profile(profile)
     positive(target_ms=target_ms, duration=duration)
     _attainable(service, target_ms)
+    within(0.0, DURATION_MAX_S, duration=duration)
+    within(0.0, RATE_MAX_RPS, rate=rate)
     stream, span_s = _traffic(rate, trace, arrivals, cv=cv, seed=seed)
     duration_s = span_s if duration is None else duration
+    _bearable((rate or 0.0) * duration_s)
     with spinner("simulating"):
         ledger = measure(
             service,
@@ -110,11 +117,22 @@ def _traffic(
         positive(rate=rate)
         return SteadyArrivals(rate, cv=cv, seed=seed), 600.0
     if trace is not None:
-        rates = read_trace(trace)
+        rates = plausible(trace, read_trace(trace))
+        _bearable(rates.mean_rps * rates.duration_s)
         return RateArrivals(rates, cv=cv, seed=seed), rates.duration_s
     assert arrivals is not None
     times = read_arrivals(arrivals)
     return ExactArrivals(times), max(float(times[-1]), 1e-3)
+
+
+def _bearable(requests: float) -> None:
+    """Refuse what would compute for hours.
+
+    Raises:
+        InputInvalid: Says how many requests it would be.
+    """
+    if requests > REQUESTS_MAX:
+        raise InputInvalid("traffic", f"{requests:.3g} requests", f"{REQUESTS_MAX:g} at most")
 
 
 def _attainable(service: ServiceProfile, target_ms: float) -> None:

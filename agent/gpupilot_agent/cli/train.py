@@ -51,7 +51,9 @@ def train(
     minutes: Annotated[
         float | None, typer.Option(help="Stop after so many minutes and keep the best so far.")
     ] = None,
-    services: Annotated[int, typer.Option(min=2, help="Services trained side by side.")] = 512,
+    services: Annotated[
+        int, typer.Option(min=2, max=65_536, help="Services trained side by side.")
+    ] = 512,
     seed: options.Seed = 0,
     tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard event files too.")] = False,
     resume: Annotated[

@@ -117,8 +117,10 @@ def _csv(path: Path, names: Sequence[str]) -> pa.Table:
     # cells stay text here, so that the error for a bad one can name its row
     options = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
     try:
-        return pa.csv.read_csv(path, convert_options=options)
-    except (pa.ArrowException, OSError) as error:
+        table = pa.csv.read_csv(path, convert_options=options)
+        # Arrow decodes the header only when it is asked for
+        return table.rename_columns(table.column_names)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         allowed = f"a CSV file with the header {','.join(names)}"
         raise TraceInvalid(str(path), _first_line(error), allowed) from error
 

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gpupilot_envs.atomic import write_text
 from gpupilot_envs.errors import TraceInvalid
+from gpupilot_envs.malformed import complaint
 from gpupilot_envs.workload.diurnal import DiurnalParams
 from gpupilot_envs.workload.generators import Params, generate
 from gpupilot_envs.workload.trace import RateTrace
@@ -155,9 +156,7 @@ def load_model(path: Path) -> WorkloadModel:
     try:
         return _ADAPTER.validate_python(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "model"
-        raise TraceInvalid(f"{path}: {where}", first.get("input"), first["msg"]) from error
+        raise TraceInvalid(*complaint(error, str(path))) from error
 
 
 @cache
