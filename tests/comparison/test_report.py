@@ -174,6 +174,23 @@ def test_without_an_interval_the_numbers_are_told_and_no_verdict(
     assert findings(reading)[0].verdict == "note"
 
 
+def test_cheaper_policy_without_a_frontier_leads_the_headline(
+    edited: Callable[[Edit], Reading],
+) -> None:
+    def lone(document: dict[str, Any]) -> None:
+        duel(0.0, 0.0, 0.0, cost=3.0)(document)
+        document["at_attainment"]["0.95"]["static"] = None
+        static = document["policies"]["static"]
+        static["attainment_ratio"] = {"mean": 0.99, "ci95": [0.98, 1.0]}
+        static["gpu_hours"] = {"mean": 2.0, "ci95": [1.9, 2.1]}
+        document["policies"]["queueing"]["attainment_ratio"] = {"mean": 0.9, "ci95": [0.8, 0.94]}
+
+    assert headline(edited(lone)) == (
+        "static keeps 95 % of requests within 200 ms most cheaply; queueing needs 50.0 % more "
+        "GPU-hours (not read at equal attainment)."
+    )
+
+
 def test_when_nobody_meets_the_target_nobody_wins(edited: Callable[[Edit], Reading]) -> None:
     def fail(document: dict[str, Any]) -> None:
         document["at_attainment"] = {"0.95": dict.fromkeys(document["policies"])}

@@ -94,7 +94,7 @@ def _goal(reading: Reading) -> str:
 def _duel(reading: Reading, focus: str, rival: str, goal: str) -> str:
     relative = reading.relative(focus, rival)
     if relative is None:
-        return f"{focus} {goal}; {rival} does so too."
+        return _unpaired(reading, focus, rival, goal)
     if relative.verdict == "even":
         return (
             f"{focus} {goal} at the cost of {rival}, within the error of measurement "
@@ -107,6 +107,14 @@ def _duel(reading: Reading, focus: str, rival: str, goal: str) -> str:
     against = "the best other policy" if relative.verdict == "better" else "the cheapest policy"
     how = "" if relative.equal else ", both as they ran"
     return f"{focus} {goal} with {relative.words()} than {against}, {rival}{how}."
+
+
+def _unpaired(reading: Reading, focus: str, rival: str, goal: str) -> str:
+    """Word the cost of two policies of which one has no frontier, and ran better than asked."""
+    costs = reading.costs(reading.level)
+    cheap, dear = sorted((focus, rival), key=lambda name: costs[name])
+    more = f"{100.0 * (costs[dear] / costs[cheap] - 1.0):.1f} % more GPU-hours"
+    return f"{cheap} {goal} most cheaply; {dear} needs {more} (not read at equal attainment)."
 
 
 def _rivals(reading: Reading) -> list[Finding]:
@@ -135,10 +143,9 @@ def _remaining(focus: str, known: dict[str, Relative]) -> list[Finding]:
         return []
     values = [relative.value for relative in known.values()]
     verdicts = {relative.verdict for relative in known.values()}
-    text = (
-        f"Against {listing(list(known))}: {100 * min(values):+.0f} to {100 * max(values):+.0f} % "
-        f"GPU-hours for {focus}."
-    )
+    low, high = (f"{100 * value:+.0f}" for value in (min(values), max(values)))
+    span = low if low == high else f"{low} to {high}"
+    text = f"Against {listing(list(known))}: {span} % GPU-hours for {focus}."
     return [Finding(verdict=verdicts.pop() if len(verdicts) == 1 else "note", text=text)]
 
 
