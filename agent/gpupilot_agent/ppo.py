@@ -9,7 +9,6 @@ critic, and the dual ascent on the price of a late request.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -76,15 +75,6 @@ def layers_of(model: PPO) -> tuple[Layer, ...]:
         )
         for module in [*linear, model.policy.action_net]
     )
-
-
-def logits_of(model: PPO, observations: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return torch's own logits, to hold a bundle's against."""
-    with torch.no_grad():
-        seen = torch.as_tensor(observations)
-        latent = model.policy.mlp_extractor.forward_actor(seen)
-        logits: np.ndarray[Any, Any] = model.policy.action_net(latent).numpy()
-        return logits
 
 
 class DualAscent(BaseCallback):  # type: ignore[misc]

@@ -159,6 +159,8 @@ class ServingEnv(gymnasium.Env[Observation, Action]):
     | 1 | hold | 0, 0.5, **1**, 2 | times the seconds capacity is held on the way down |
     | 2 | lift | -0.7 … **0** … +0.7 | replicas added to the need before it is rounded up |
 
+    ``actions.axes_table()`` prints every value.
+
     ## Observation Space
 
     ``Box(float32)`` with one entry per row of ``gpupilot_envs.observation.FIELDS``: every entry

@@ -6,14 +6,17 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from stable_baselines3 import PPO
 
 from gpupilot_agent import bundle as bundles
 from gpupilot_agent import training
 from gpupilot_agent.fleet_validation import Yardstick, neutral, score
-from gpupilot_agent.ppo import _compare_copies, build, layers_of, logits_of
+from gpupilot_agent.ppo import _compare_copies, build, layers_of
 from gpupilot_agent.ppo_vec_env import FleetVecEnv
 from gpupilot_agent.training import BUNDLE, CHECKPOINT, LOG, train
 from gpupilot_agent.training_config import PpoSettings, Progress, TrainConfig
@@ -98,6 +101,13 @@ def test_ppo_finds_the_known_optimum_of_a_tiny_world(make_scenarios: MakeScenari
     )
     assert after.late_ratio < 0.02
     assert after.cost_ratio < before.cost_ratio - 0.8 * (before.cost_ratio - best.cost_ratio)
+
+
+def logits_of(model: PPO, observations: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return torch's own logits, to hold a bundle's against."""
+    with torch.no_grad():
+        latent = model.policy.mlp_extractor.forward_actor(torch.as_tensor(observations))
+        return np.asarray(model.policy.action_net(latent).numpy())
 
 
 def test_numpy_and_torch_agree_over_a_whole_episode(
