@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gpupilot_agent.training_config import TrainConfig
 from gpupilot_envs.embedded import find_profile
-from gpupilot_envs.fleet.fit import fit
+from gpupilot_envs.fleet.cache import fleet_table
 from gpupilot_envs.fleet.rates import RateLibrary
 from gpupilot_envs.fleet.table import FleetTables
 from gpupilot_envs.limits import Targets
@@ -52,7 +52,7 @@ def prepare(config: TrainConfig, traffic: Split | None = None) -> Material:
     """
     profiles = [find_profile(name) for name in config.profiles]
     targets = Targets(latency_s=config.target_ms / 1000.0, attainment_ratio=config.attainment_ratio)
-    tables = FleetTables.of([fit(profile, targets) for profile in profiles])
+    tables = FleetTables.of([fleet_table(profile, targets) for profile in profiles])
     split = _with_generated(config, _recorded(config) if traffic is None else traffic)
 
     def scenarios(traces: tuple[RateTrace, ...]) -> Scenarios:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpupilot_agent import training
+from gpupilot_agent import training, training_seeds
 from gpupilot_agent.cli.train import card_rows, remark
 from gpupilot_agent.training_config import Progress, TrainConfig
+from gpupilot_agent.training_seeds import Seeded
 from gpupilot_envs.errors import InputInvalid
 
 Shell = Callable[..., Any]
@@ -71,3 +72,23 @@ def test_a_card_becomes_rows_without_its_curve() -> None:
 
 def test_before_the_first_validation_nothing_is_claimed() -> None:
     assert remark(Progress(phase="preparing", fraction=0.0)) == "preparing"
+
+
+def test_several_seeds_train_side_by_side_and_each_is_told(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[list[int], int]] = []
+
+    def train_seeds(
+        config: TrainConfig, seeds: Sequence[int], *, jobs: int, on_done: Callable[[Seeded], None]
+    ) -> None:
+        asked.append((list(seeds), jobs))
+        for seed in seeds:
+            on_done(Seeded(seed=seed, path=config.out, saving=None if seed == 4 else 0.02))
+        raise Asked("train", "stopped", "no more")
+
+    monkeypatch.setattr(training_seeds, "train_seeds", train_seeds)
+    words = ("--seed", 3, "--seeds", 2, "--jobs", 2, "--out", tmp_path / "bundle")
+    ended = shell("train", *words)
+    assert asked == [([3, 4], 2)]
+    assert "training: 100 % 2/2 seed 4: off the scale" in ended.err

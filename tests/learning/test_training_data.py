@@ -29,7 +29,7 @@ def _no_fit(monkeypatch: pytest.MonkeyPatch, tables: FleetTables) -> None:
         slack=tables.slack[0],
         levels=tables.levels[0],
     )
-    monkeypatch.setattr(training_data, "fit", lambda _profile, _targets: table)
+    monkeypatch.setattr(training_data, "fleet_table", lambda _profile, _targets: table)
 
 
 def test_generated_traffic_is_disjoint_and_reproducible(tmp_path: Path) -> None:
