@@ -15,7 +15,7 @@ Shell = Callable[..., Any]
 
 
 def fails_with(error: BaseException) -> Callable[..., None]:
-    def failing(**_: object) -> None:
+    def failing(*_: object, **__: object) -> None:
         raise error
 
     return failing
