@@ -22,7 +22,7 @@ from pathlib import Path
 
 from gpupilot_agent.bundle import Bundle, load
 from gpupilot_agent.comparison import CompareConfig, Scene, compare
-from gpupilot_agent.demo import classical
+from gpupilot_agent.demo import AS_PUBLISHED, classical
 from gpupilot_agent.report import write_report
 from gpupilot_agent.training import train
 from gpupilot_agent.training_config import Progress, TrainConfig
@@ -37,17 +37,6 @@ HELD_OUT = ("twitter", "servegen", "azurellm23", "gentd26")
 """Families that nothing is tuned or trained on."""
 
 TO_TUNE = ("hpa", "hpa-rate", "keda", "kpa-rps", "dynamo", "queueing", "predictive")
-AS_PUBLISHED = (
-    "static",
-    "static-peak",
-    "hpa",
-    "hpa-behavior",
-    "keda",
-    "kpa",
-    "ray",
-    "dynamo",
-    "wva",
-)
 COMPARED_TUNED = tuple(f"{name}-tuned" for name in TO_TUNE if name != "hpa-rate")
 """KEDA's scaler is the HPA on rate per replica: between 1 and N replicas they decide alike."""
 
