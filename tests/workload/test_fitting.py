@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -188,6 +188,8 @@ def test_traffic_that_cannot_be_fitted_is_refused() -> None:
     ),
     st.sampled_from([60.0, 600.0, 3600.0, 90_000.0]),
 )
+@example(np.full(120, 1e-3), 60.0)
+@example(np.full(213, 1e-3), 60.0)
 def test_any_traffic_at_all_can_be_fitted_and_generated(rps: np.ndarray, bin_s: float) -> None:
     if not rps.any():
         return

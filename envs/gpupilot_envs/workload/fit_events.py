@@ -24,6 +24,8 @@ _SIGHT_LEAST = 0.25
 _EVENT_LEAST = 0.4
 _HYSTERESIS = 0.2
 _SILENT = 0.1
+_USUAL = 1.0 - 1e-9
+"""The mean of the rates is 1, but for rounding: that of a constant rate can come out above it."""
 
 
 def fit_regimes(series: Series) -> RegimesParams | None:
@@ -107,7 +109,7 @@ def fit_onoff(series: Series) -> OnOffParams | None:
 
     Returns ``None`` below three bouts and three silences.
     """
-    busy = series.rates[series.rates >= 1.0]
+    busy = series.rates[series.rates >= _USUAL]
     on = (series.rates > _SILENT * float(np.median(busy))).astype(np.int64)
     bouts, silences = _inner_runs(on, 1), _inner_runs(on, 0)
     if min(len(bouts), len(silences)) < _EVENTS_LEAST:
