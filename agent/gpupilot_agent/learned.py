@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpupilot_agent.bundle import Bundle
-from gpupilot_agent.policies import Proposal, View
+from gpupilot_agent.policies import Evidence, Proposal, View
 from gpupilot_envs.actions import AXES, advise, decode, knobs_row, remember
 from gpupilot_envs.observation import (
     BUDGET_FIELDS,
@@ -78,6 +78,11 @@ class LearnedPolicy:
             ask=replace(view.current, replicas=int(replicas)),
             why=_why(action),
             memory=LearnedMemory(budget=carried.budget, before=before),
+            evidence=Evidence(
+                observation=tuple(observation.tolist()),
+                logits=tuple(self.bundle.logits(observation[None, :])[0].tolist()),
+                action=tuple(action.tolist()),
+            ),
         )
 
 

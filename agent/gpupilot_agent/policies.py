@@ -36,6 +36,25 @@ class View:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a learned policy decided on and what it preferred: enough to explain it later.
+
+    Plain numbers, so that two logs compare equal and a file holds them as they are.
+
+    Attributes:
+        observation: What the network saw, in the order of ``observation.FIELDS``.
+        logits: Its answer, the logits of every axis of the action table one after the other.
+        action: Index taken on every axis.
+        price: GPU-seconds per late request it was asked to pay; ``None`` where it has no price.
+    """
+
+    observation: tuple[float, ...]
+    logits: tuple[float, ...]
+    action: tuple[int, ...]
+    price: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """What a policy asks for, why, and what it must remember.
 
@@ -43,11 +62,13 @@ class Proposal:
         ask: The allocation proposed, before the guardrail.
         why: One clause in the words of the algorithm, for the decision log.
         memory: State the policy wants back at its next decision; never mutated in place.
+        evidence: Of a learned policy: what it decided on, for the decision log.
     """
 
     ask: Allocation
     why: str
     memory: Any = None
+    evidence: Evidence | None = None
 
 
 class Policy(Protocol):

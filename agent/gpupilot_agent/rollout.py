@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_agent.policies import Policy, View
+from gpupilot_agent.policies import Evidence, Policy, View
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.guardrail import GuardrailMemory, restrain
 from gpupilot_envs.limits import Limits, Targets
@@ -68,6 +68,7 @@ class Decision:
         held: Whether the guardrail changed the proposal.
         reasons: The limits that held it, in the order they applied.
         why: The policy's own clause.
+        evidence: Of a learned policy: what it decided on.
     """
 
     at_s: float
@@ -76,6 +77,7 @@ class Decision:
     held: bool
     reasons: tuple[Reason, ...]
     why: str
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +130,7 @@ def decide(policy: Policy, view: View, memory: Any, guard_memory: GuardrailMemor
         held=verdict.held,
         reasons=verdict.reasons,
         why=proposal.why,
+        evidence=proposal.evidence,
     )
     return Decided(decision=decision, memory=proposal.memory, guard_memory=verdict.memory)
 

@@ -141,6 +141,17 @@ def test_act_is_pure(service: Service, bundle: Bundle, readings: Readings) -> No
     assert (memory.budget.tobytes(), memory.before.tobytes()) == before
 
 
+def test_the_evidence_of_a_decision_leads_to_it_again(
+    service: Service, bundle: Bundle, readings: Readings
+) -> None:
+    view = _view(service, History(readings=tuple(readings(20))), 3, 300.0)
+    evidence = LearnedPolicy(bundle=bundle).act(view, None).evidence
+    assert evidence is not None
+    observation = np.array([evidence.observation], dtype=np.float32)
+    assert tuple(bundle.act(observation)[0].tolist()) == evidence.action
+    assert bundle.logits(observation)[0].tolist() == list(evidence.logits)
+
+
 def test_a_restart_recovers_the_budget_from_the_history(
     service: Service, bundle: Bundle, readings: Readings
 ) -> None:
