@@ -17,7 +17,7 @@ from gpupilot_envs.serving.gpus import Endpoints, endpoints_of
 from gpupilot_envs.serving.kernel import kick, kill, run_until
 from gpupilot_envs.serving.ledger import LATENCY_EDGES_S
 from gpupilot_envs.serving.scrape import Scrape
-from gpupilot_envs.serving.speed import contention, curve_s
+from gpupilot_envs.serving.speed import contention, curve_s, dynamic_ratio
 from gpupilot_envs.serving.state import (
     BATCH_MAX,
     BOUNDS_MAX,
@@ -151,7 +151,7 @@ class Engine:
         pods = self.pods
         pods["series"][slot] = seat.series
         pods["domain"][slot] = self._gpus + slot if seat.domain is None else seat.domain
-        pods["share_ratio"][slot] = seat.share_milli / WHOLE_MILLI
+        pods["share_ratio"][slot] = dynamic_ratio(self._profile, seat.share_milli)
         pods["slowdown"][slot] = seat.slowdown
         pods["noise_key"][slot] = seat.noise_key
         pods["noise_drawn"][slot] = 0

@@ -38,6 +38,11 @@ def slowdown(profile: ServiceProfile, allocation: Allocation) -> float:
     return 1.0 / (by_share * by_cpu)
 
 
+def dynamic_ratio(profile: ServiceProfile, share_milli: int) -> float:
+    """Return what a computing share draws over idle, relative to a whole GPU doing so."""
+    return interpolated(profile.gpu.power_w.dynamic_by_share, share_milli)
+
+
 def contention(profile: ServiceProfile) -> NDArray[np.float64]:
     """Return the slowdown by executions running at once, shape ``(TENANTS_MAX + 1,)``.
 
