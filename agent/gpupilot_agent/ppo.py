@@ -16,7 +16,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from torch.distributions import Distribution
 
-from gpupilot_agent.bundle import Layer
+from gpupilot_agent.forward import Network
 from gpupilot_agent.ppo_vec_env import FleetVecEnv, Totals
 from gpupilot_agent.training_config import PpoSettings
 from gpupilot_envs.actions import NEUTRAL, SIZES
@@ -65,7 +65,7 @@ def build(
     return model
 
 
-def layers_of(model: PPO) -> tuple[Layer, ...]:
+def layers_of(model: PPO) -> Network:
     """Return the actor of a model as plain arrays, as a bundle holds it."""
     linear = [m for m in model.policy.mlp_extractor.policy_net if hasattr(m, "weight")]
     return tuple(

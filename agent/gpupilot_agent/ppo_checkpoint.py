@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from stable_baselines3 import PPO
 
-from gpupilot_agent.bundle import Layer
+from gpupilot_agent.forward import Network
 from gpupilot_envs.atomic import write_bytes
 from gpupilot_envs.errors import InputInvalid
 
@@ -36,7 +36,7 @@ class Checkpoint:
     best_frames: int
 
 
-def store(path: Path, model: PPO, state: Checkpoint, best: tuple[Layer, ...]) -> None:
+def store(path: Path, model: PPO, state: Checkpoint, best: Network) -> None:
     """Write weights, optimiser, best actor and counts, whole or not at all.
 
     Raises:
@@ -53,7 +53,7 @@ def store(path: Path, model: PPO, state: Checkpoint, best: tuple[Layer, ...]) ->
     write_bytes(path, buffer.getvalue())
 
 
-def restore(path: Path, model: PPO) -> tuple[Checkpoint, tuple[Layer, ...]]:
+def restore(path: Path, model: PPO) -> tuple[Checkpoint, Network]:
     """Load a checkpoint into ``model``; return its counts and the best actor so far.
 
     Raises:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gpupilot_agent import bundle as bundles
-from gpupilot_agent.bundle import Bundle, Layer
+from gpupilot_agent.bundle import Bundle
 from gpupilot_agent.fleet_validation import Score, Yardstick
+from gpupilot_agent.forward import Network
 from gpupilot_agent.ppo import DualAscent, build, layers_of
 from gpupilot_agent.ppo_checkpoint import Checkpoint, restore, store
 from gpupilot_agent.ppo_vec_env import FleetVecEnv, Totals
@@ -62,7 +63,7 @@ def train(
 class _Best:
     """The best checkpoint so far: its actor, its score and what it saves."""
 
-    layers: tuple[Layer, ...]
+    layers: Network
     score: Score
     saving: float
     frames: int
@@ -200,7 +201,7 @@ class _Run:
         self._tell(self.progress("training"))
         return self.fraction < 1.0
 
-    def _judged(self, layers: tuple[Layer, ...], frames: int) -> _Best:
+    def _judged(self, layers: Network, frames: int) -> _Best:
         """Return an actor with its score on the validation fleet."""
         found = self._yardstick.score(self._bundle(layers).act)
         saving = self._yardstick.saving(found)
@@ -220,10 +221,10 @@ class _Run:
         if candidate.saving > self._best.saving:
             self._best = candidate
 
-    def _bundle(self, layers: tuple[Layer, ...]) -> Bundle:
+    def _bundle(self, layers: Network) -> Bundle:
         config = self.config
         return Bundle(
-            layers=layers,
+            networks=(layers,),
             controller=config.controller,
             config=config.plain(),
             seeds={"training": config.seed, "validation": config.seed + 1},

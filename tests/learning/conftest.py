@@ -82,7 +82,7 @@ def _random_bundle(seed: int = 0, width: int = 12) -> Bundle:
         for a, b in pairwise(sizes)
     )
     return Bundle(
-        layers=layers,
+        networks=(layers,),
         controller=Controller(z=1.0, hold_s=150.0),
         config={"frames": 1},
         seeds={"training": seed},
@@ -95,6 +95,12 @@ def _random_bundle(seed: int = 0, width: int = 12) -> Bundle:
 @pytest.fixture
 def bundle() -> Bundle:
     return _random_bundle()
+
+
+@pytest.fixture
+def make_bundle() -> Callable[[int], Bundle]:
+    """Return how to make another bundle of random weights from a seed."""
+    return _random_bundle
 
 
 @pytest.fixture(scope="session")

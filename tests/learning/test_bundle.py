@@ -15,6 +15,8 @@ from gpupilot_envs.actions import SIZES
 from gpupilot_envs.errors import BundleRefused, OutputRefused
 from gpupilot_envs.observation import FIELDS, HIGH, LOW
 
+MakeBundle = Callable[[int], Bundle]
+
 
 def _observations(n: int, seed: int = 1) -> np.ndarray:
     rng = np.random.default_rng(seed)
@@ -32,9 +34,14 @@ def test_what_is_loaded_is_what_was_saved(bundle: Bundle, tmp_path: Path) -> Non
     assert (loaded.logits(seen) == bundle.logits(seen)).all()
 
 
-def test_one_service_and_a_thousand_get_the_same_logits(bundle: Bundle) -> None:
+@pytest.mark.parametrize("count", [999, 1000])
+@pytest.mark.parametrize("networks", [1, 3])
+def test_one_service_and_a_thousand_get_the_same_logits(
+    bundle: Bundle, count: int, networks: int
+) -> None:
     """Bit for bit: how many services are decided together must not matter."""
-    seen = _observations(1000)
+    bundle = replace(bundle, networks=bundle.networks * networks)
+    seen = _observations(count)
     together = bundle.logits(seen)
     alone = np.concatenate([bundle.logits(seen[i : i + 1]) for i in range(len(seen))])
     assert together.tobytes() == alone.tobytes()
@@ -50,20 +57,38 @@ def test_actions_are_the_most_likely_index_of_each_axis(bundle: Bundle) -> None:
     assert len(np.unique(actions, axis=0)) > 3
 
 
+def test_several_networks_decide_by_their_mean(bundle: Bundle, make_bundle: MakeBundle) -> None:
+    seen = _observations(50)
+    other = make_bundle(7)
+    both = replace(bundle, networks=(*bundle.networks, *other.networks))
+    mean = (bundle.logits(seen) + other.logits(seen)) / 2
+    assert both.logits(seen) == pytest.approx(mean, abs=1e-6)
+    assert both.sha256 not in {bundle.sha256, other.sha256}
+
+
+def test_the_digest_names_what_decides_and_not_the_card(bundle: Bundle) -> None:
+    assert replace(bundle, card={"other": 1}, commit="abc").sha256 == bundle.sha256
+    stricter = replace(bundle.controller, z=bundle.controller.z + 0.1)
+    assert replace(bundle, controller=stricter).sha256 != bundle.sha256
+
+
 def _tampered(bundle: Bundle) -> list[tuple[str, Bundle]]:
-    (weight, bias), *rest = bundle.layers
+    (network,) = bundle.networks
+    (weight, bias), *rest = network
     broken = weight.copy()
     broken[0, 0] = np.nan
     return [
         ("observation schema", replace(bundle, schema="0" * 64)),
         ("action table", replace(bundle, actions=bundle.actions[:-1])),
-        ("does not follow", replace(bundle, layers=((weight[1:], bias), *rest))),
-        ("not a finite number", replace(bundle, layers=((broken, bias), *rest))),
-        ("outputs", replace(bundle, layers=bundle.layers[:-1])),
+        ("does not follow", replace(bundle, networks=(((weight[1:], bias), *rest),))),
+        ("not a finite number", replace(bundle, networks=(network, ((broken, bias), *rest)))),
+        ("outputs", replace(bundle, networks=(network[:-1],))),
+        ("0 networks", replace(bundle, networks=())),
+        ("6 networks", replace(bundle, networks=bundle.networks * 6)),
     ]
 
 
-@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("which", range(7))
 def test_a_bundle_that_does_not_fit_is_refused(bundle: Bundle, tmp_path: Path, which: int) -> None:
     sentence, wrong = _tampered(bundle)[which]
     path = tmp_path / "wrong.npz"
@@ -71,6 +96,27 @@ def test_a_bundle_that_does_not_fit_is_refused(bundle: Bundle, tmp_path: Path, w
     with pytest.raises(BundleRefused, match=sentence) as refused:
         bundles.load(path)
     assert "\n" not in str(refused.value)
+
+
+def test_no_changed_byte_changes_the_policy_unnoticed(bundle: Bundle, tmp_path: Path) -> None:
+    """A byte of the weights or tables is noticed; one of the archive's time stamps is harmless."""
+    path = tmp_path / "policy.npz"
+    bundles.save(bundle, path)
+    whole = path.read_bytes()
+    refused = 0
+    positions = np.random.default_rng(0).choice(len(whole), 300, replace=False)
+    for position in positions.tolist():
+        changed = bytearray(whole)
+        changed[position] ^= 0x20
+        path.write_bytes(changed)
+        try:
+            loaded = bundles.load(path)
+        except BundleRefused:
+            refused += 1
+        else:
+            assert loaded.sha256 == bundle.sha256
+            assert loaded.card == bundle.card
+    assert refused > 0.8 * len(positions)
 
 
 def _truncate(path: Path) -> None:

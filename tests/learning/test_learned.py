@@ -106,11 +106,11 @@ def test_scalar_and_vectorised_observations_are_equal_bit_for_bit(
 
 def _neutral(bundle: Bundle) -> Bundle:
     """Return the bundle with a head that always prefers the neutral action."""
-    *hidden, (weight, bias) = bundle.layers
+    *hidden, (weight, bias) = bundle.networks[0]
     preferred = np.zeros_like(bias)
     offsets = np.concatenate([[0], np.cumsum(SIZES[:-1])])
     preferred[offsets + np.array(NEUTRAL)] = 1.0
-    return replace(bundle, layers=(*hidden, (np.zeros_like(weight), preferred)))
+    return replace(bundle, networks=((*hidden, (np.zeros_like(weight), preferred)),))
 
 
 def test_the_neutral_network_is_the_tuned_baseline(

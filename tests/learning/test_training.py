@@ -118,7 +118,7 @@ def test_numpy_and_torch_agree_over_a_whole_episode(
     model = build(env, TINY, seed=3, remaining=lambda: 1.0)
     model.learn(1024)
     exported = bundles.Bundle(
-        layers=layers_of(model),
+        networks=(layers_of(model),),
         controller=Controller(),
         config=config.plain(),
         seeds={},
@@ -170,7 +170,7 @@ def test_a_run_leaves_a_bundle_a_checkpoint_and_a_curve(config: TrainConfig) -> 
 def test_equal_runs_give_equal_weights_and_another_seed_does_not(config: TrainConfig) -> None:
     def weights(run: TrainConfig) -> bytes:
         bundle = bundles.load(train(run))
-        return b"".join(weight.tobytes() for weight, _ in bundle.layers)
+        return b"".join(weight.tobytes() for weight, _ in bundle.networks[0])
 
     first = weights(replace(config, out=config.out / "a"))
     again = weights(replace(config, out=config.out / "b"))
