@@ -20,6 +20,7 @@ from gpupilot_agent.forward import Network
 from gpupilot_agent.ppo_vec_env import FleetVecEnv, Totals
 from gpupilot_agent.training_config import PpoSettings
 from gpupilot_envs.actions import NEUTRAL, SIZES
+from gpupilot_envs.errors import BundleRefused
 from gpupilot_envs.objective import ascend
 
 
@@ -75,6 +76,24 @@ def layers_of(model: PPO) -> Network:
         )
         for module in [*linear, model.policy.action_net]
     )
+
+
+def adopt(model: PPO, layers: Network) -> None:
+    """Give a model the actor of a bundle; its critic stays as it is.
+
+    Raises:
+        BundleRefused: The layers have other shapes than the model's.
+    """
+    linear = [m for m in model.policy.mlp_extractor.policy_net if hasattr(m, "weight")]
+    modules = [*linear, model.policy.action_net]
+    shapes = [tuple(module.weight.shape[::-1]) for module in modules]
+    found = [weight.shape for weight, _ in layers]
+    if found != shapes:
+        raise BundleRefused(f"the policy to start from has layers {found}, expected {shapes}")
+    with torch.no_grad():
+        for module, (weight, bias) in zip(modules, layers, strict=True):
+            module.weight.copy_(torch.from_numpy(weight.T.copy()))
+            module.bias.copy_(torch.from_numpy(bias))
 
 
 class DualAscent(BaseCallback):  # type: ignore[misc]

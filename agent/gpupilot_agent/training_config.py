@@ -51,6 +51,17 @@ class PpoSettings:
     multiplier_rate: float = 0.05
 
 
+FREE_ON_RESUME = (
+    "out",
+    "frames",
+    "max_seconds",
+    "patience",
+    "checkpoint_s",
+    "tensorboard",
+    "resume",
+)
+"""Fields of :class:`TrainConfig` that a resumed training may change: how long, and where to."""
+
 _LEAST = {
     "generated": 0,
     "services": 2,
@@ -88,6 +99,9 @@ class TrainConfig:
         limits: Envelope of every service.
         ranges: What differs between services.
         ppo: Hyperparameters.
+        start: Bundle whose actor training starts from; ``None`` for the classical controller.
+        patience: Validations without a better one after which training stops early.
+        checkpoint_s: Seconds after which a checkpoint is written even without a validation.
         tensorboard: Whether to write event files.
         resume: Whether to go on from ``checkpoint.pt`` where it exists.
     """
@@ -111,6 +125,9 @@ class TrainConfig:
     limits: Limits = field(default_factory=lambda: Limits(replicas_max=64))
     ranges: Ranges = field(default_factory=Ranges)
     ppo: PpoSettings = field(default_factory=PpoSettings)
+    start: Path | None = None
+    patience: int | None = None
+    checkpoint_s: float = 30.0
     tensorboard: bool = False
     resume: bool = False
 
@@ -130,6 +147,10 @@ class TrainConfig:
             raise InputInvalid("attainment_ratio", self.attainment_ratio, "0.5 or more, below 1")
         if self.max_seconds is not None and not self.max_seconds > 0.0:
             raise InputInvalid("max_seconds", self.max_seconds, "seconds above 0")
+        if self.patience is not None and self.patience < 1:
+            raise InputInvalid("patience", self.patience, "1 validation or more")
+        if not self.checkpoint_s >= 0.0:
+            raise InputInvalid("checkpoint_s", self.checkpoint_s, "seconds, 0 or more")
         if not self.profiles:
             raise InputInvalid("profiles", self.profiles, "at least one profile")
 
@@ -139,6 +160,7 @@ class TrainConfig:
         document["out"] = str(self.out)
         document["profiles"] = list(self.profiles)
         document["traces"] = [str(path) for path in self.traces]
+        document["start"] = None if self.start is None else str(self.start)
         return document
 
 
@@ -169,3 +191,20 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """What a validation said.
+
+    Attributes:
+        frames: Service-decisions before it.
+        saving: GPU time saved against the classical controller at equal attainment, as a share;
+            ``None`` where their attainments do not meet.
+    """
+
+    frames: int
+    saving: float | None
+
+
+OnValidation = Callable[[Validation], None]

@@ -1,4 +1,4 @@
-"""Training starts at the classical controller, finds a known optimum, resumes, and is recorded."""
+"""Training starts at the classical controller, finds a known optimum, and is recorded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gpupilot_agent.training import BUNDLE, CHECKPOINT, LOG, train
 from gpupilot_agent.training_config import PpoSettings, Progress, TrainConfig
 from gpupilot_agent.training_data import Material
 from gpupilot_envs.actions import NEUTRAL, Controller
-from gpupilot_envs.errors import InputInvalid
+from gpupilot_envs.errors import BundleRefused, InputInvalid
 from gpupilot_envs.fleet_control import FleetControl
 from gpupilot_envs.scenarios import Ranges, Scenarios
 from gpupilot_envs.workload.trace import RateTrace
@@ -159,7 +159,8 @@ def test_a_run_leaves_a_bundle_a_checkpoint_and_a_curve(config: TrainConfig) -> 
     assert bundle.card["classical"]["cost_ratio"] > 1.0
     assert bundle.card["validation"]["cost_ratio"] > 1.0
     rows = [json.loads(line) for line in (config.out / LOG).read_text().splitlines()]
-    assert [row["frames"] for row in rows] == [1024, 2048, 2048]
+    assert [row["frames"] for row in rows] == [1024, 2048]
+    assert all(row["rollout_cost_ratio"] > 1.0 and row["multiplier"] >= 4.0 for row in rows)
     assert (config.out / CHECKPOINT).is_file()
     assert [p.phase for p in told] == ["preparing", *["training"] * 4, "done"]
     fractions = [p.fraction for p in told]
@@ -179,26 +180,37 @@ def test_equal_runs_give_equal_weights_and_another_seed_does_not(config: TrainCo
     assert first != other
 
 
-def test_a_resumed_run_goes_on_where_it_stopped(config: TrainConfig) -> None:
-    train(replace(config, frames=1024))
-    told: list[Progress] = []
-    train(replace(config, resume=True), told.append)
-    assert [p.frames for p in told if p.phase == "training"] == [1536, 2048]
-    rows = [json.loads(line) for line in (config.out / LOG).read_text().splitlines()]
-    assert [row["frames"] for row in rows] == [1024, 1024, 2048, 2048]
-
-
-def test_a_checkpoint_of_another_network_is_refused(config: TrainConfig) -> None:
-    train(replace(config, frames=512))
-    wider = replace(config, resume=True, ppo=replace(TINY, hidden=8))
-    with pytest.raises(InputInvalid, match="delete it to start again"):
-        train(wider)
-
-
 def test_training_stops_when_its_time_is_up(config: TrainConfig) -> None:
     told: list[Progress] = []
     train(replace(config, frames=10_000_000, max_seconds=0.01), told.append)
     assert max(p.frames for p in told) <= 1024
+
+
+def test_training_stops_when_nothing_gets_better(config: TrainConfig) -> None:
+    """A learning rate of nothing: no validation is better than the start."""
+    still = replace(TINY, learning_rate=0.0, learning_rate_end=0.0)
+    train(replace(config, frames=10_000_000, patience=3, ppo=still))
+    rows = [json.loads(line) for line in (config.out / LOG).read_text().splitlines()]
+    assert [row["frames"] for row in rows] == [1024, 2048, 3072]
+
+
+def test_training_starts_from_the_actor_of_a_bundle(config: TrainConfig) -> None:
+    """With a learning rate of nothing the trained policy is the one it started from."""
+    first = train(replace(config, out=config.out / "first"))
+    still = replace(TINY, learning_rate=0.0, learning_rate_end=0.0, hidden=64)
+    tuned = train(replace(config, out=config.out / "tuned", start=first, ppo=still, seed=5))
+    (was,), (became,) = bundles.load(first).networks, bundles.load(tuned).networks
+    for (a, b), (c, d) in zip(was, became, strict=True):
+        assert (a == c).all()
+        assert (b == d).all()
+
+
+def test_a_start_of_another_shape_is_refused(config: TrainConfig, bundle: bundles.Bundle) -> None:
+    (network,) = bundle.networks
+    deeper = replace(bundle, networks=((*network[:2], *network[1:]),))
+    bundles.save(deeper, config.out / "deeper.npz")
+    with pytest.raises(BundleRefused, match="to start from"):
+        train(replace(config, start=config.out / "deeper.npz"))
 
 
 def test_saving_is_measured_at_equal_attainment(make_scenarios: MakeScenarios) -> None:
@@ -217,6 +229,8 @@ def test_saving_is_measured_at_equal_attainment(make_scenarios: MakeScenarios) -
         ("frames", 0),
         ("attainment_ratio", 1.0),
         ("max_seconds", 0.0),
+        ("patience", 0),
+        ("checkpoint_s", -1.0),
         ("profiles", ()),
         ("seed", -1),
     ],
