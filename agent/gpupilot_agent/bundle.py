@@ -121,11 +121,34 @@ def load(path: Path) -> Bundle:
     Raises:
         BundleRefused: Not a bundle, damaged, or made for another observation or action table.
     """
+    return parse(content(path), path)
+
+
+def content(path: Path) -> bytes:
+    """Return the bytes of a bundle's file.
+
+    Raises:
+        BundleRefused: It cannot be read.
+    """
     try:
-        arrays = _read(path.read_bytes())
-        document = json.loads(str(arrays["bundle"]))
+        return path.read_bytes()
     except OSError as error:
         raise BundleRefused(f"{path}: {error.strerror or error}") from error
+
+
+def parse(data: bytes, path: Path) -> Bundle:
+    """Return the bundle in the bytes of a file, checked as :func:`load` does.
+
+    Args:
+        data: Content of the file.
+        path: What to call it in an error.
+
+    Raises:
+        BundleRefused: Not a bundle, damaged, or made for another observation or action table.
+    """
+    try:
+        arrays = _read(data)
+        document = json.loads(str(arrays["bundle"]))
     except _UNREADABLE as error:
         raise BundleRefused(f"{path} is not a policy bundle, or a damaged one") from error
     if not isinstance(document, dict):
