@@ -135,7 +135,7 @@ def record(
         asked=scene.targets.attainment_ratio,
         mean_replicas=piece.trace.mean_rps / capacity.slo_rps,
         tuned=None,
-        bundle=bundle,
+        bundles=() if bundle is None else (bundle,),
     )[0]
     if replicas is not None:
         chosen = replace(chosen, params=(("replicas", float(replicas)),))

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gpupilot_agent.comparison.building import build
+from gpupilot_agent.comparison.building import build, proven
 from gpupilot_agent.comparison.contenders import Contender
 from gpupilot_agent.comparison.scene import Scene, play, total
 from gpupilot_agent.comparison.traffic import Piece
@@ -26,7 +26,7 @@ from gpupilot_agent.tracking import digest
 from gpupilot_envs.atomic import write_bytes, write_text
 from gpupilot_envs.serving.ledger import Ledger
 
-VERSION = 1
+VERSION = 2
 """Counted up whenever a task would give other numbers for the same description."""
 
 Progress = Callable[[int, int, str], None]
@@ -74,6 +74,15 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What one scored window measured; see :class:`Score`."""
+
+    requests: int
+    in_time: int
+    gpu_hours: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """What one task measured; ``None`` where it cannot be known.
 
@@ -92,6 +101,9 @@ class Score:
         recovery_s: Mean time back to target after the rate stepped up.
         decisions: Decisions taken.
         held: Decisions the guardrail changed, by reason.
+        overridden: Decisions the guardrail changed.
+        windows: Requests, requests in time and GPU-hours window by window.
+        duals: Of the oracle: what it proves, window by window (:func:`gpupilot_agent.perfect.duals`).
     """
 
     scored_s: float
@@ -108,6 +120,9 @@ class Score:
     recovery_s: float | None
     decisions: int
     held: dict[str, int]
+    overridden: int
+    windows: tuple[Window, ...]
+    duals: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +188,7 @@ def _scored(task: Task, runs: list[Run]) -> Score:
     return Score(
         scored_s=sum(run.scored_s for run in runs),
         requests=int(ledger.requests),
-        in_time=min(int(ledger.in_time), int(ledger.requests)),
+        in_time=sum(_window(run.scored).in_time for run in runs),
         gpu_hours=ledger.gpu_seconds / 3600.0,
         energy_kwh=ledger.energy_j / JOULES_PER_KWH,
         co2_g=ledger.co2_g if np.isfinite(ledger.co2_g) else None,
@@ -185,6 +200,22 @@ def _scored(task: Task, runs: list[Run]) -> Score:
         recovery_s=_recovery(task, runs),
         decisions=sum(len(run.decisions) for run in runs),
         held=_held(runs),
+        overridden=sum(decision.held for run in runs for decision in run.decisions),
+        windows=tuple(_window(run.scored) for run in runs),
+        duals=_duals(task) if task.contender.proves else (),
+    )
+
+
+def _duals(task: Task) -> tuple[tuple[float, ...], ...]:
+    return tuple(proven(task.scene, piece, task.seed) for piece in task.pieces)
+
+
+def _window(ledger: Ledger) -> Window:
+    requests = int(ledger.requests)
+    return Window(
+        requests=requests,
+        in_time=min(int(ledger.in_time), requests),
+        gpu_hours=ledger.gpu_seconds / 3600.0,
     )
 
 
@@ -251,4 +282,7 @@ def _store(folder: Path, key: str, outcome: Outcome) -> None:
 
 
 def _load(folder: Path, key: str) -> Score:
-    return Score(**json.loads(_file(folder, key).read_text(encoding="utf-8")))
+    document = json.loads(_file(folder, key).read_text(encoding="utf-8"))
+    windows = tuple(Window(**window) for window in document.pop("windows"))
+    duals = tuple(tuple(values) for values in document.pop("duals"))
+    return Score(**document, windows=windows, duals=duals)
