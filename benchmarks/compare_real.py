@@ -191,7 +191,7 @@ def main() -> None:
         policies=(*AS_PUBLISHED, *COMPARED_TUNED, "ppo", *BOUNDS),
         seeds=arguments.seeds,
         tuned=tuned,
-        bundle=bundle,
+        bundles=(bundle,),
     )
     out = arguments.out / "comparison"
     compare(config, out, jobs=arguments.jobs, on_progress=line("compare"))

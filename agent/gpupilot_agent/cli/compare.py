@@ -10,8 +10,8 @@ import typer
 from gpupilot_agent.cli import options, show
 from gpupilot_agent.cli.examples import examples
 from gpupilot_agent.cli.progress import counter, spinner
-from gpupilot_agent.cli.scenes import bundle_of, names_of, scene_of, traces_of
-from gpupilot_agent.cli.scores import print_scores
+from gpupilot_agent.cli.scenes import bundles_of, names_of, scene_of, traces_of
+from gpupilot_agent.cli.scores import print_rows, print_scores
 
 EXAMPLES = examples(
     "gpupilot compare --traces day.parquet --policies static,hpa,keda,kpa,queueing \\\n"
@@ -45,7 +45,12 @@ def compare(
         ),
     ] = None,
     bundle: Annotated[
-        Path | None, typer.Option(help="What `gpupilot train` wrote, for ppo.")
+        list[Path] | None,
+        typer.Option(
+            help="What `gpupilot train` wrote, for ppo; several, or a folder of them, are "
+            "trainings of one policy from different seeds.",
+            metavar="PATH…",
+        ),
     ] = None,
     target_ms: options.TargetMs = 60.0,
     attainment: options.AttainmentPercent = 99.0,
@@ -81,7 +86,7 @@ def compare(
         policies=names_of(policies),
         seeds=seeds,
         tuned=None if tuned is None else read_tuned(tuned),
-        bundle=bundle_of(bundle),
+        bundles=bundles_of(bundle or []),
     )
     with counter("comparing") as told:
         summary = read_summary(run(config, out, jobs=jobs, on_progress=told))
@@ -91,6 +96,7 @@ def compare(
         show.as_json(summary.model_dump(mode="json"))
         return
     print_scores(summary)
+    print_rows(summary)
     show.line(f"{out / ('report.html' if report else 'summary.json')}")
 
 

@@ -101,6 +101,32 @@ def bundle_of(path: Path | None) -> Bundle | None:
     return load(path / "policy.npz" if path.is_dir() else path)
 
 
+def bundles_of(paths: Iterable[Path]) -> tuple[Bundle, ...]:
+    """Return the policies in files, in the folders of trainings, or in folders of either.
+
+    Raises:
+        BundleRefused: Not a bundle of this version, or a folder without one.
+    """
+    from gpupilot_agent.bundle import load
+    from gpupilot_envs.errors import BundleRefused
+
+    found = [file for path in paths for file in (_bundle_files(path) if path.is_dir() else [path])]
+    if len(set(found)) < len(found):
+        raise BundleRefused("the same bundle is named twice")
+    return tuple(load(file) for file in found)
+
+
+def _bundle_files(folder: Path) -> list[Path]:
+    """Return the bundle of a training, else every bundle in the folder and one level below."""
+    from gpupilot_envs.errors import BundleRefused
+
+    own = folder / "policy.npz"
+    found = [own] if own.exists() else sorted([*folder.glob("*.npz"), *folder.glob("*/policy.npz")])
+    if not found:
+        raise BundleRefused(f"{folder} holds no policy bundle (policy.npz)")
+    return found
+
+
 def names_of(policies: str) -> tuple[str, ...]:
     """Return the names in a comma-separated list.
 

@@ -95,7 +95,7 @@ def _rows_of(results: Results, name: str, levels: Sequence[float]) -> Iterator[R
         yield _against_default(results, name, levels)
     for level in levels:
         yield from _at_level(results, name, level)
-    yield from _bursts(results, name, levels)
+    yield from _bursts(results, name)
 
 
 def _against_default(results: Results, name: str, levels: Sequence[float]) -> Row:
@@ -156,7 +156,7 @@ def _against_perfect(results: Results, name: str, level: float) -> Row:
     return _row("perfect", name, PERFECT, level, results, read, "proven: nothing can be cheaper")
 
 
-def _bursts(results: Results, name: str, levels: Sequence[float]) -> Iterator[Row]:
+def _bursts(results: Results, name: str) -> Iterator[Row]:
     """Compare late requests on traffic whose rate steps up, at nearly the tuned rule's cost."""
     stepping = [
         trace

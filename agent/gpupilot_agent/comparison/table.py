@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_agent.comparison.contenders import ORACLE, Contender
+from gpupilot_agent.comparison.contenders import Contender
 from gpupilot_agent.comparison.tasks import Score
 from gpupilot_agent.evaluation import Design
 from gpupilot_agent.frontier import Frontier
@@ -80,21 +80,18 @@ class Results:
 
     def frontier(self, name: str) -> Frontier:
         """Return the measured settings of a policy."""
-        columns = (
+        in_time, requests, cost = (
             np.stack([self.of_windows(contender, column) for contender in self.variants(name)])
             for column in ("in_time", "requests", "gpu_hours")
         )
-        return Frontier.of(*columns, self.by_window)
+        return Frontier.of(in_time, requests, cost, self.by_window)
 
     def dual(self) -> Dual | None:
         """Return what perfect information proves, ``None`` where no oracle took part."""
         proving = [contender for contender in self.scores if contender.proves]
         if not proving:
             return None
-        values = [
-            self._column(proving[0], lambda score, at=price: [w[at] for w in score.duals])
-            for price in range(len(PRICES))
-        ]
+        values = [self._of_price(proving[0], price) for price in range(len(PRICES))]
         requests = self.of_windows(proving[0], "requests")
         return Dual.of(values, requests, self.by_window, runs=self.runs)
 
@@ -130,6 +127,9 @@ class Results:
         trainings = max(len(runs) for runs in self.scores.values())
         seeds = self.runs // len(self.traces)
         return Design(windows=tuple(windows), seeds=seeds, trainings=trainings)
+
+    def _of_price(self, contender: Contender, price: int) -> Floats:
+        return self._column(contender, lambda score: [window[price] for window in score.duals])
 
     def _column(self, contender: Contender, numbers: Callable[[Score], list[float]]) -> Floats:
         """Return columns ordered by trace, window and seed."""

@@ -103,7 +103,7 @@ class Score:
         held: Decisions the guardrail changed, by reason.
         overridden: Decisions the guardrail changed.
         windows: Requests, requests in time and GPU-hours window by window.
-        duals: Of the oracle: what it proves, window by window (:func:`gpupilot_agent.perfect.duals`).
+        duals: Of the oracle: what it proves, window by window, see :mod:`gpupilot_agent.perfect`.
     """
 
     scored_s: float
