@@ -25,6 +25,9 @@ class Reason(StrEnum):
     TOO_FEW_REPLICAS = "TooFewReplicas"
     TOO_MANY_REPLICAS = "TooManyReplicas"
     BUDGET_REACHED = "BudgetReached"
+    GEAR_COOLING_DOWN = "GearCoolingDown"
+    SHARE_OUT_OF_RANGE = "ShareOutOfRange"
+    SURGE_OVER_BUDGET = "SurgeOverBudget"
 
     @property
     def bit(self) -> int:
@@ -55,4 +58,7 @@ _MEANINGS: dict[Reason, str] = {
     Reason.TOO_FEW_REPLICAS: "the desired count is less than the minimum",
     Reason.TOO_MANY_REPLICAS: "the desired count is more than the maximum",
     Reason.BUDGET_REACHED: "more GPU shares than the budget allows",
+    Reason.GEAR_COOLING_DOWN: "limits, instances or batching were changed too recently",
+    Reason.SHARE_OUT_OF_RANGE: "a GPU share outside its bounds",
+    Reason.SURGE_OVER_BUDGET: "old and new pods together need more GPU shares than the budget",
 }

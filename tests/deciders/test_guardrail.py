@@ -270,7 +270,7 @@ def test_removals_that_reverse_never_exceed_the_budget_in_any_hour(
 
 @given(memory=memories(), slots=st.integers(0, 8))
 def test_the_memory_survives_its_row(memory: GuardrailMemory, slots: int) -> None:
-    again = GuardrailMemory.from_row(memory.row(slots))
+    again = GuardrailMemory.from_row(memory.row(slots), memory.actuators())
     kept = memory.reversals_s[-slots:] if slots else ()
     assert again == replace(memory, reversals_s=kept)
     recent = [at_s for at_s in kept if NOW_S - at_s < 3600.0]
@@ -281,7 +281,7 @@ def test_the_budget_counts_the_share_that_is_asked_for() -> None:
     half = Allocation(replicas=10, gpu_share_milli=500)
     answer = restrain(
         half,
-        Allocation(replicas=3),
+        replace(half, replicas=3),
         history(),
         Limits(gpu_budget_milli=4000),
         NOW_S,
