@@ -63,12 +63,15 @@ class Proposal:
         why: One clause in the words of the algorithm, for the decision log.
         memory: State the policy wants back at its next decision; never mutated in place.
         evidence: Of a learned policy: what it decided on, for the decision log.
+        instead: What the classical controller asks for, where the policy does not know what it
+            sees; the guardrail takes it in place of ``ask``.
     """
 
     ask: Allocation
     why: str
     memory: Any = None
     evidence: Evidence | None = None
+    instead: Allocation | None = None
 
 
 class Policy(Protocol):

@@ -122,6 +122,7 @@ def decide(policy: Policy, view: View, memory: Any, guard_memory: GuardrailMemor
         view.now_s,
         guard_memory,
         view.capacity.saturation_rps,
+        instead=proposal.instead,
     )
     decision = Decision(
         at_s=view.now_s,

@@ -119,6 +119,7 @@ def restrain(
     memory: GuardrailMemory,
     saturation_rps: float | None,
     asked_saturation_rps: float | None = None,
+    instead: Allocation | None = None,
 ) -> Verdict:
     """Return what a policy may have of what it asked for.
 
@@ -133,16 +134,19 @@ def restrain(
             the consolidation check.
         asked_saturation_rps: The same with the limits asked for, where they differ; ``None``
             takes a replica to carry the same.
+        instead: What the classical controller asks for, where the policy does not know what it
+            sees: it is restrained in place of ``ask``. ``None`` where the policy does know.
     """
+    wish = ask if instead is None else instead
     age_s, history_s, rate_rps = _evidence(history, now_s)
     row, actuators = memory.row(limits.flaps_per_hour_max), memory.actuators()
     able_rps = np.nan if saturation_rps is None else float(saturation_rps)
     running = _gear_row(current, able_rps)
-    asked = _gear_row(ask, able_rps if asked_saturation_rps is None else asked_saturation_rps)
+    asked = _gear_row(wish, able_rps if asked_saturation_rps is None else asked_saturation_rps)
     taken, replicas, before, bits = restrain_gear(
         asked,
         running,
-        ask.replicas,
+        wish.replicas,
         current.replicas,
         limits_row(limits),
         row,
@@ -153,7 +157,7 @@ def restrain(
         rate_rps,
     )
     blind = not (age_s <= limits.stale_after_s and rate_rps == rate_rps)
-    wanted = ask if not blind and (taken or same_gear(asked, running)) else current
+    wanted = wish if not blind and (taken or same_gear(asked, running)) else current
     if taken:
         remember_gear(actuators, running, asked, float(now_s))
     remember_change(row, before, replicas, float(now_s))
@@ -161,7 +165,7 @@ def restrain(
     return Verdict(
         allocation=granted,
         held=granted != ask,
-        reasons=reasons_of(bits),
+        reasons=reasons_of(bits if instead is None else bits | Reason.OUT_OF_DISTRIBUTION.bit),
         memory=GuardrailMemory.from_row(row, actuators),
     )
 

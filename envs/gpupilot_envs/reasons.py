@@ -28,6 +28,7 @@ class Reason(StrEnum):
     GEAR_COOLING_DOWN = "GearCoolingDown"
     SHARE_OUT_OF_RANGE = "ShareOutOfRange"
     SURGE_OVER_BUDGET = "SurgeOverBudget"
+    OUT_OF_DISTRIBUTION = "OutOfDistribution"
 
     @property
     def bit(self) -> int:
@@ -61,4 +62,5 @@ _MEANINGS: dict[Reason, str] = {
     Reason.GEAR_COOLING_DOWN: "limits, instances or batching were changed too recently",
     Reason.SHARE_OUT_OF_RANGE: "a GPU share outside its bounds",
     Reason.SURGE_OVER_BUDGET: "old and new pods together need more GPU shares than the budget",
+    Reason.OUT_OF_DISTRIBUTION: "unlike all it was trained on, so the classical controller decides",
 }

@@ -299,6 +299,26 @@ def test_bounds_outrank_steps_and_cooldowns_when_the_envelope_itself_moved() -> 
     assert (answer.allocation.replicas, answer.reasons) == (4, (Reason.TOO_MANY_REPLICAS,))
 
 
+ALLOCATIONS = st.builds(Allocation, replicas=st.integers(0, 32), batch_max=st.sampled_from([4, 8]))
+
+
+@given(wish=ALLOCATIONS, instead=ALLOCATIONS, running=ALLOCATIONS, memory=memories())
+def test_where_the_policy_does_not_know_the_classical_ask_is_restrained_in_its_place(
+    wish: Allocation, instead: Allocation, running: Allocation, memory: GuardrailMemory
+) -> None:
+    def restrained(ask: Allocation, other: Allocation | None) -> Any:
+        seen = history()
+        return restrain(ask, running, seen, Limits(), NOW_S, memory, 10.0, instead=other)
+
+    doubted, classical = restrained(wish, instead), restrained(instead, None)
+    assert doubted.allocation == classical.allocation
+    assert doubted.memory == classical.memory
+    assert doubted.held == (doubted.allocation != wish)
+    others = [reason for reason in doubted.reasons if reason != Reason.OUT_OF_DISTRIBUTION]
+    assert others == [r for r in classical.reasons if r != Reason.DESIRED_WITHIN_RANGE]
+    assert Reason.OUT_OF_DISTRIBUTION in doubted.reasons
+
+
 def test_every_reason_has_its_own_bit_and_a_meaning() -> None:
     bits = [reason.bit for reason in Reason]
     assert bits[0] == 0
