@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Path:
 def test_it_says_who_asked_what_and_what_held_it(shell: Shell, run: Path) -> None:
     ended = shell("explain", run, "--at", 31)
     assert ended.code == 0
-    for said in ("queueing on shop, decided at 30 s", "6 replicas, because: rate 300 rps"):
+    for said in ("queueing on shop, decided at 00:00:30", "6 replicas, because: rate 300 rps"):
         assert said in ended.out
     assert f"StepLimited: {Reason.STEP_LIMITED.meaning}" in " ".join(ended.out.split())
     assert "not answered" in ended.out

@@ -43,10 +43,13 @@ def record(
 
     The service runs in the event-level simulator; reading a live Prometheus comes with the
     serving stack and will write the same files. Written to the folder: recording.parquet for
-    `gpupilot calibrate`, decisions.parquet for `gpupilot explain`.
+    `gpupilot calibrate`, decisions.parquet for `gpupilot explain`, and beside it, of a learned
+    policy, policy.npz.
     """
     from gpupilot_agent import recorder
+    from gpupilot_agent.bundle import save
     from gpupilot_agent.decision_log import write_decisions
+    from gpupilot_agent.explanation.account import DECISIONS, POLICY, RECORDING
     from gpupilot_envs.workload.recording import read_traffic, write_recording
 
     positive(every=every)
@@ -62,6 +65,7 @@ def record(
     )
     traffic = plausible(trace, read_traffic(trace))
     within(1.0, traffic.duration_s, every=every)
+    weights = bundle_of(bundle)
     with meter(f"recording {scene.profile.name}", traffic.duration_s) as told:
         recording, log = recorder.record(
             scene,
@@ -70,9 +74,11 @@ def record(
             seed=seed,
             every_s=every,
             replicas=replicas,
-            bundle=bundle_of(bundle),
+            bundle=weights,
             on_progress=told,
         )
-    write_recording(out / "recording.parquet", recording)
-    write_decisions(out / "decisions.parquet", log)
+    write_recording(out / RECORDING, recording)
+    write_decisions(out / DECISIONS, log)
+    if log.bundle_sha256 is not None and weights is not None:
+        save(weights, out / POLICY)
     show.line(f"{out}: {len(recording.readings)} readings, {len(log.entries)} decisions")
