@@ -97,7 +97,7 @@ def test_the_same_question_gets_the_same_answer(step: Moment) -> None:
 
 
 def test_a_policy_takes_over_with_the_history_it_would_have_had(step: Moment) -> None:
-    queueing = contenders("queueing", asked=0.95, mean_replicas=2.0, tuned=None, bundle=None)[0]
+    queueing = contenders("queueing", asked=0.95, mean_replicas=2.0, tuned=None, bundles=())[0]
     found = looked(step, [deciding("queueing", queueing, step), fixed("hold 2", 2)])
     assert found.first.at_s == step.lead_s
     assert found.first.ask.replicas >= 2

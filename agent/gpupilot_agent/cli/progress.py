@@ -8,17 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+if TYPE_CHECKING:
+    # rich takes longer to load than help may take to appear
+    from rich.console import Console
+    from rich.progress import Progress
 
 PLAIN_EVERY_S = 10.0
 """Least seconds between two plain lines."""
@@ -35,6 +30,8 @@ class Meter(Protocol):
 @contextmanager
 def meter(label: str, total: float) -> Iterator[Meter]:
     """Show the progress of ``total`` units of work while the block runs."""
+    from rich.console import Console
+
     console = Console(stderr=True)
     if console.is_terminal:
         with _bar(console) as progress:
@@ -58,6 +55,8 @@ def counter(label: str) -> Iterator[Callable[[int, int, str], None]]:
 @contextmanager
 def spinner(label: str) -> Iterator[None]:
     """Say that something of unknown length runs while the block does."""
+    from rich.console import Console
+
     console = Console(stderr=True)
     if not console.is_terminal:
         yield
@@ -67,6 +66,15 @@ def spinner(label: str) -> Iterator[None]:
 
 
 def _bar(console: Console) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

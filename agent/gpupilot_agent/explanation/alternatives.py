@@ -103,4 +103,4 @@ def _named(
     if found is not None:
         return found
     demand = moment.traffic.mean_rps / moment.scene.capacity().slo_rps
-    return contenders(name, asked=asked, mean_replicas=demand, tuned=tuned, bundle=None)[0]
+    return contenders(name, asked=asked, mean_replicas=demand, tuned=tuned, bundles=())[0]

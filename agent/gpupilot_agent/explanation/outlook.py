@@ -20,7 +20,7 @@ from gpupilot_agent.comparison.building import build
 from gpupilot_agent.comparison.contenders import Contender
 from gpupilot_agent.comparison.scene import arrivals, random_seed
 from gpupilot_agent.comparison.traffic import Piece
-from gpupilot_agent.evaluation import Estimate, estimate, mean, mean_difference, ratio
+from gpupilot_agent.evaluation import Design, Estimate, estimate, mean, mean_difference, ratio
 from gpupilot_agent.explanation.forecast import futures
 from gpupilot_agent.explanation.moment import AHEAD_MIN_S, Moment
 from gpupilot_agent.explanation.rehearsal import Rehearsal
@@ -227,14 +227,16 @@ def _outcome(name: str, runs: Sequence[Run], reference: Sequence[Run]) -> Outcom
     share = np.array([_attainment(run) for run in runs])[None, :]
     before = np.array([_attainment(run) for run in reference])[None, :]
     in_time = share * requests
+    missed = np.array([[float(late(run.scored)) for run in runs]])
+    design = Design(windows=(1,), seeds=len(runs))
     ran = [float(np.mean(_scored(run, "replicas_granted"))) for run in runs]
     return Outcome(
         name=name,
-        attainment_ratio=estimate(ratio, in_time, requests),
-        late=estimate(mean, np.array([[float(late(run.scored)) for run in runs]])),
-        gpu_hours=estimate(mean, held_s / 3600.0),
+        attainment_ratio=estimate(ratio, in_time, requests, design=design),
+        late=estimate(mean, missed, design=design),
+        gpu_hours=estimate(mean, held_s / 3600.0, design=design),
         replicas=float(np.mean(ran)),
-        gain=estimate(mean_difference, share, before),
+        gain=estimate(mean_difference, share, before, design=design),
     )
 
 
