@@ -29,6 +29,7 @@ from gpupilot_agent.training_config import (
     Validation,
 )
 from gpupilot_agent.training_data import Material, prepare
+from gpupilot_agent.training_file import write_config
 from gpupilot_envs.atomic import write_text
 from gpupilot_envs.fleet_control import FleetControl
 from gpupilot_envs.workload.splits import Split
@@ -36,6 +37,7 @@ from gpupilot_envs.workload.splits import Split
 BUNDLE = "policy.npz"
 CHECKPOINT = "checkpoint.pt"
 LOG = "training.jsonl"
+CONFIG = "config.yaml"
 
 REWARD_OFFSET = 1.5
 REWARD_SCALE = 0.1
@@ -72,6 +74,7 @@ def train(
     path = config.out / BUNDLE
     with held(config.out, "training"):
         material = prepare(config, traffic)
+        write_config(config, config.out / CONFIG)
         run = _Run(config, material, tell, on_validation or (lambda _: None), started_s)
         if not (run.resumed and run.finished and path.exists()):
             run.learn()

@@ -11,7 +11,26 @@ from gpupilot_envs.actions import Controller
 from gpupilot_envs.embedded import DEFAULT
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.limits import Limits
+from gpupilot_envs.objective import MULTIPLIER_MAX, MULTIPLIER_MIN
 from gpupilot_envs.scenarios import Ranges
+
+PPO_BOUNDS: dict[str, tuple[float, float]] = {
+    "n_steps": (1, 4096),
+    "batch_size": (2, 1 << 22),
+    "n_epochs": (1, 100),
+    "gamma": (0.0, 1.0),
+    "gae_lambda": (0.0, 1.0),
+    "clip_range": (0.001, 1.0),
+    "learning_rate": (0.0, 1.0),
+    "learning_rate_end": (0.0, 1.0),
+    "entropy": (0.0, 1.0),
+    "hidden": (1, 1024),
+    "neutral_logit": (0.0, 20.0),
+    "critic_updates": (0, 1_000_000),
+    "multiplier": (MULTIPLIER_MIN, MULTIPLIER_MAX),
+    "multiplier_rate": (0.0, 1.0),
+}
+"""Lowest and highest value of every setting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +68,17 @@ class PpoSettings:
     critic_updates: int = 4
     multiplier: float = 25.0
     multiplier_rate: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse what no training can use.
+
+        Raises:
+            InputInvalid: A number is out of its range; names it.
+        """
+        for name, (low, high) in PPO_BOUNDS.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputInvalid(f"ppo.{name}", value, f"{low:g} to {high:g}")
 
 
 FREE_ON_RESUME = (

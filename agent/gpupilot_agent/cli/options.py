@@ -17,6 +17,29 @@ Profile = Annotated[
         metavar="FILE|NAME",
     ),
 ]
+Profiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Services to train on: files or embedded names; may be given again.",
+        metavar="FILE|NAME",
+        show_default=DEFAULT_PROFILE,
+    ),
+]
+TrainingTraces = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Training traffic, split by day; generated families where none is given.",
+        metavar="PATH…",
+    ),
+]
+MoreTraces = Annotated[
+    list[Path] | None,
+    typer.Argument(help="More traces, as a shell's * gives them.", metavar="PATH"),
+]
+Frames = Annotated[
+    int | None,
+    typer.Option(min=1, help="Service-decisions to train on at most.", show_default="5000000"),
+]
 TargetMs = Annotated[float, typer.Option(help="Latency target of the SLO in milliseconds.")]
 AttainmentPercent = Annotated[
     float, typer.Option(help="Percent of requests that must be answered within the target.")
