@@ -36,7 +36,7 @@ from gpupilot_envs.serving.agenda import Agenda
 from gpupilot_envs.serving.cluster import Cluster, Gpus
 from gpupilot_envs.serving.engine import Engine, Seat
 from gpupilot_envs.serving.pod import Phase, Pod, removal_order
-from gpupilot_envs.serving.speed import share_held_milli, slowdown
+from gpupilot_envs.serving.speed import dynamic_ratio, share_held_milli, slowdown
 
 INSTANCE_UPDATE_S = 0.24
 MODEL_LOAD_S = 1.5
@@ -164,8 +164,7 @@ class Deployment:
 
     def _speed(self, share_milli: int) -> float:
         """Return the speed of a pod relative to one on a whole GPU without a CPU limit."""
-        settings = replace(self._settings[share_milli], gpu_share_milli=share_milli)
-        return 1.0 / slowdown(self._profile, settings)
+        return 1.0 / slowdown(self._profile, self._settled(share_milli))
 
     def crash(self, now_s: float) -> None:
         """Let the container of one ready pod die and start again on its GPU."""
@@ -229,7 +228,7 @@ class Deployment:
             opened_s=now_s,
             series=pod.number,
             domain=None if mig else pod.gpu,
-            share_milli=pod.share_milli,
+            power_ratio=self._power(pod),
             slowdown=self._slowdown(pod),
             noise_key=int(key.generate_state(1, np.uint64)[0] >> np.uint64(1)),
         )
@@ -279,10 +278,17 @@ class Deployment:
         factor = self._slow.get(-1 if pod.gpu is None else pod.gpu, 1.0)
         return factor / self._speed(pod.share_milli)
 
+    def _power(self, pod: Pod) -> float:
+        return dynamic_ratio(self._profile, self._settled(pod.share_milli))
+
+    def _settled(self, share_milli: int) -> Allocation:
+        """Return what a pod of this share runs with."""
+        return replace(self._settings[share_milli], gpu_share_milli=share_milli)
+
     def _set_speeds(self) -> None:
         for pod in self._pods:
             if pod.slot is not None:
-                self._engine.set_slowdown(pod.slot, self._slowdown(pod))
+                self._engine.set_speed(pod.slot, self._slowdown(pod), self._power(pod))
 
     def _meter(self, now_s: float) -> None:
         bound = [pod.share_milli for pod in self._pods if pod.gpu is not None]
