@@ -79,6 +79,7 @@ def explain(
 
     within(0.0, MINUTES_MAX, minutes=minutes)
     names = names_of(baselines) if baselines else ()
+    settings = _tuned(tuned)
     compared = is_comparison(run)
     account = (
         of_comparison(run, at, policy=policy, trace=trace, seed=seed)
@@ -86,7 +87,6 @@ def explain(
         else _logged(run, at)
     )
     weights = _weights(run, bundle, account)
-    reasoned = _why(account, weights)
     found = None
     if minutes > 0.0 and account.moment is not None:
         options_ = alternatives(
@@ -94,7 +94,7 @@ def explain(
             account.moment,
             bundle=weights,
             baselines=names,
-            tuned=_tuned(tuned),
+            tuned=settings,
             config=read_config(run) if compared else None,
         )
         with meter("looking ahead", 1.0) as told:
@@ -106,6 +106,7 @@ def explain(
                 forecast=forecast,
                 on_progress=lambda done, total: told(done / total),
             )
+    reasoned = _why(account, weights, found)
     if as_json:
         show.as_json(_document(account, reasoned, found))
     else:
@@ -125,26 +126,43 @@ def _tuned(path: Path | None) -> Any:
 
 
 def _weights(run: Path, given: Path | None, account: Account) -> Bundle | None:
-    """Return the learned policy that decided: the one given, or the one in the folder."""
-    decider = account.decider
-    if decider is None or decider.bundle_sha256 is None:
-        return None
+    """Return the learned policy that decided: the one given, or the one in the folder.
+
+    Raises:
+        InputInvalid: It is another one than decided.
+    """
     from gpupilot_agent.explanation.account import POLICY
+    from gpupilot_agent.explanation.setting import same_policy
 
     beside = (run if run.is_dir() else run.parent) / POLICY
-    return bundle_of(given or (beside if beside.exists() else None))
+    found = bundle_of(given or (beside if beside.exists() else None))
+    known = account.decider.bundle_sha256 if account.decider else None
+    if account.log is not None:
+        known = account.log.bundle_sha256
+    if found is not None:
+        same_policy(found, known)
+    return found
 
 
-def _why(account: Account, weights: Bundle | None) -> Why | None:
+def _why(account: Account, weights: Bundle | None, found: Outlook | None) -> Why | None:
+    """Return why a learned policy moved: as logged, or, where nothing was, as it decides again."""
+    from gpupilot_agent.decision_log import DecisionLog
     from gpupilot_agent.explanation.drivers import usual
     from gpupilot_agent.explanation.telling import why
 
-    log, entry = account.log, account.entry
-    if log is None or entry is None or entry.decision.evidence is None:
+    if account.log is not None and account.entry is not None:
+        log, decision = account.log, account.entry.decision
+        decisions = [entry.decision for entry in log.entries]
+    elif found is not None:
+        log, decision = DecisionLog(service="", policy=account.policy, entries=()), found.first
+        decisions = list(found.again)
+    else:
         return None
-    seen = [e.decision.evidence.observation for e in log.entries if e.decision.evidence is not None]
+    if decision.evidence is None:
+        return None
+    seen = [d.evidence.observation for d in decisions if d.evidence is not None]
     return why(
-        entry.decision.evidence,
+        decision.evidence,
         field_names=log.field_names,
         axes=log.axes,
         network=None if weights is None else weights.logits,
@@ -155,7 +173,7 @@ def _why(account: Account, weights: Bundle | None) -> Why | None:
 def _document(account: Account, reasoned: Why | None, found: Outlook | None) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from gpupilot_agent.explanation.telling import document, outlook_document
+    from gpupilot_agent.explanation.telling import METHOD, document, outlook_document
 
     told: dict[str, Any]
     if account.entry is not None and account.log is not None:
@@ -168,6 +186,7 @@ def _document(account: Account, reasoned: Why | None, found: Outlook | None) -> 
     else:
         told = {
             "policy": account.policy,
+            "learned": None if reasoned is None else {"method": METHOD, **asdict(reasoned)},
             "at_s": account.at_s,
             "running": asdict(account.running),
             "asked": asdict(account.asked),
@@ -187,7 +206,7 @@ def _truth(account: Account, found: Outlook) -> tuple[float | None, float] | Non
 
 
 def _print(account: Account, reasoned: Why | None, found: Outlook | None) -> None:
-    from gpupilot_agent.explanation.telling import allocation, decision_lines
+    from gpupilot_agent.explanation.telling import again_lines, allocation, decision_lines
     from gpupilot_agent.explanation.when import clock
 
     show.line(f"{account.title}, decided at {clock(account.at_s, account.intervals)}")
@@ -200,6 +219,8 @@ def _print(account: Account, reasoned: Why | None, found: Outlook | None) -> Non
             f"asked    {allocation(account.asked)}",
             f"granted  {allocation(account.granted)}{held}",
         ]
+        if found is not None and account.decider is not None:
+            lines += again_lines(found.first)
     for line in lines:
         show.line(line)
     if reasoned is not None:

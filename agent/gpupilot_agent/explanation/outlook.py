@@ -81,7 +81,8 @@ class Outlook:
         seeds: Runs of every alternative.
         rate_rps: 5th percentile, mean and 95th percentile of the mean rate to come.
         outcomes: One per alternative, in the order given.
-        first: First decision of the first alternative's first run: how it decides here again.
+        first: What the first alternative decides at the moment, in its first run.
+        again: All its decisions in that run, the rehearsed ones among them.
     """
 
     future: Future
@@ -90,6 +91,7 @@ class Outlook:
     rate_rps: tuple[float, float, float]
     outcomes: tuple[Outcome, ...]
     first: Decision
+    again: tuple[Decision, ...]
 
 
 def fixed(name: str, replicas: int) -> Alternative:
@@ -143,6 +145,7 @@ def outlook(
         for seed, piece in enumerate(pieces):
             runs[index].append(_played(moment, piece, alternative.chooser(piece, seed), seed))
             on_progress(index * seeds + seed + 1, len(alternatives) * seeds)
+    again = runs[0][0].decisions
     return Outlook(
         future="forecast" if forecast else "recorded",
         ahead_s=ahead_s,
@@ -152,7 +155,8 @@ def outlook(
             _outcome(alternative.name, each, runs[0])
             for alternative, each in zip(alternatives, runs, strict=True)
         ),
-        first=next(d for d in runs[0][0].decisions if d.at_s >= moment.lead_s),
+        first=next(decision for decision in again if decision.at_s >= moment.lead_s),
+        again=again,
     )
 
 

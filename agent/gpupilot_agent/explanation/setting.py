@@ -48,10 +48,8 @@ class Decider:
         """
         if self.family == LEARNED and bundle is None:
             return None
-        if bundle is not None and self.bundle_sha256 not in (None, bundle.sha256):
-            raise InputInvalid(
-                "--bundle", bundle.sha256[:12], f"the one that decided, {self.bundle_sha256:.12}"
-            )
+        if bundle is not None:
+            same_policy(bundle, self.bundle_sha256)
         return Contender(
             name=self.name,
             setting="as recorded",
@@ -63,6 +61,16 @@ class Decider:
             bundle_sha256=self.bundle_sha256,
             bundle=bundle if self.family == LEARNED else None,
         )
+
+
+def same_policy(bundle: Bundle, sha256: str | None) -> None:
+    """Refuse another policy than the one that decided; ``None`` where that is not known.
+
+    Raises:
+        InputInvalid: Says which one decided.
+    """
+    if sha256 not in (None, bundle.sha256):
+        raise InputInvalid("--bundle", bundle.sha256[:12], f"the one that decided, {sha256:.12}")
 
 
 def described(scene: Scene, contender: Contender) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from gpupilot_agent.evaluation import Estimate
 from gpupilot_agent.explanation.drivers import Choice, Driver, Network, choices, drivers
 from gpupilot_agent.explanation.outlook import Outlook
 from gpupilot_agent.policies import Evidence
+from gpupilot_agent.rollout import Decision
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.signals import Signals
 
@@ -84,7 +85,11 @@ def outlook_document(found: Outlook, truth: tuple[float | None, float] | None) -
         "ahead_s": found.ahead_s,
         "seeds": found.seeds,
         "rate_rps": {"p5": low, "mean": middle, "p95": high},
-        "decides_again": {"asked": found.first.ask.replicas, "why": found.first.why},
+        "decides_again": {
+            "asked": found.first.ask.replicas,
+            "why": found.first.why,
+            "reasons": [str(reason) for reason in found.first.reasons],
+        },
         "recorded": None
         if truth is None
         else {"attainment_ratio": truth[0], "gpu_hours": truth[1]},
@@ -105,14 +110,28 @@ def outlook_document(found: Outlook, truth: tuple[float | None, float] | None) -
 def decision_lines(entry: Entry) -> list[str]:
     """Return the decision as sentences, one fact each."""
     decision = entry.decision
-    said = [
+    return [
         f"saw      {seen(entry.seen)}",
         f"running  {allocation(entry.running)}",
         f"asked    {allocation(decision.ask, entry.running)}, because: {decision.why}",
         f"granted  {allocation(decision.granted, entry.running)}",
+        *reason_lines(decision),
     ]
+
+
+def again_lines(decision: Decision) -> list[str]:
+    """Return what a policy decides where its own words were not kept."""
+    return [
+        f"why      decided again on the same rates it asks for {allocation(decision.ask)}, "
+        f"because: {decision.why}",
+        *reason_lines(decision),
+    ]
+
+
+def reason_lines(decision: Decision) -> list[str]:
+    """Return the guardrail's rules that bit, one a line."""
     verb = "held by" if decision.held else "limits "
-    return said + [f"{verb}  {reason}: {reason.meaning}" for reason in decision.reasons]
+    return [f"{verb}  {reason}: {reason.meaning}" for reason in decision.reasons]
 
 
 def seen(signals: Signals) -> str:
