@@ -142,8 +142,10 @@ class Frontier:
         return _read_each(self.attainment, self.cost, np.ascontiguousarray(levels))
 
     def within(self, level: Floats) -> Floats:
-        """Return the levels moved to what was measured: between its worst and its best setting."""
-        return np.clip(level, self.attainment.min(axis=1), self.attainment.max(axis=1))
+        """Return the levels moved to what was measured: from the cheapest setting to the best."""
+        cheapest = np.argmin(self.cost, axis=1)[:, None]
+        low = np.take_along_axis(self.attainment, cheapest, axis=1)[:, 0]
+        return np.clip(level, low, self.attainment.max(axis=1))
 
     def best_within(self, budget: Floats) -> Floats:
         """Return the attainment that a cost buys, NaN where even the cheapest setting costs more.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -141,6 +142,18 @@ def execute(task: Task) -> Outcome:
     )
 
 
+def in_memory(
+    tasks: Sequence[Task], *, jobs: int | None, on_progress: Progress
+) -> dict[str, Score]:
+    """Run every task and return all scores by key; nothing is written or resumed."""
+    unique = {task.key: task for task in tasks}
+    found: dict[str, Score] = {}
+    for key, outcome in _parallel(unique, jobs):
+        found[key] = outcome.score
+        on_progress(len(found), len(unique), unique[key].contender.name)
+    return found
+
+
 def sweep(
     tasks: Sequence[Task], folder: Path, *, jobs: int | None, on_progress: Progress
 ) -> dict[str, Score]:
@@ -201,9 +214,36 @@ def _scored(task: Task, runs: list[Run]) -> Score:
         decisions=sum(len(run.decisions) for run in runs),
         held=_held(runs),
         overridden=sum(decision.held for run in runs for decision in run.decisions),
-        windows=tuple(_window(run.scored) for run in runs),
+        windows=tuple(
+            window
+            for run, piece in _with_pieces(task, runs)
+            for window in _windows(task, run, piece)
+        ),
         duals=_duals(task) if task.contender.proves else (),
     )
+
+
+def _windows(task: Task, run: Run, piece: Piece) -> list[Window]:
+    """Return the windows of one stretch: itself, or blocks of equal length."""
+    block_s = task.scene.block_s
+    if block_s is None:
+        return [_window(run.scored)]
+    rows = _after_warm_up(run, piece)
+    blocks = max(1, math.floor(piece.scored_s / block_s + 0.5))
+    into_s = rows["t_s"] - piece.warm_up_s - 0.5 * rows["interval_s"]
+    block = np.minimum((into_s / piece.scored_s * blocks).astype(np.int64), blocks - 1)
+    requests, late, gpu_s = (
+        np.bincount(block, weights=rows[name], minlength=blocks)
+        for name in ("requests", "late", "gpu_seconds")
+    )
+    return [
+        Window(
+            requests=int(requests[at]),
+            in_time=int(max(requests[at] - late[at], 0.0)),
+            gpu_hours=float(gpu_s[at]) / 3600.0,
+        )
+        for at in range(blocks)
+    ]
 
 
 def _duals(task: Task) -> tuple[tuple[float, ...], ...]:
