@@ -92,15 +92,16 @@ def judged_hours(results: Results, policy: str) -> float:
 
 def _policy(results: Results, name: str) -> PolicyResult:
     main, by_run = results.mains[name], results.by_run
-    overridden, decisions, p95 = (
-        results.of_runs(main, column) for column in ("overridden", "decisions", "latency_p95_ms")
+    overridden, unfamiliar, decisions, p95 = (
+        results.of_runs(main, column)
+        for column in ("overridden", "unfamiliar", "decisions", "latency_p95_ms")
     )
     return PolicyResult(
         attainment_ratio=_metric(results.attainment(main)),
         gpu_hours=_metric(results.gpu_hours(main)),
         latency_p95_ms=Metric.of(estimate(mean, p95, design=by_run)),
         overridden_ratio=Metric.of(estimate(ratio, overridden, decisions, design=by_run)),
-        unfamiliar_ratio=None,
+        unfamiliar_ratio=Metric.of(estimate(ratio, unfamiliar, decisions, design=by_run)),
     )
 
 
@@ -181,7 +182,7 @@ def _needed(value: float, high: float, margin: float, judged_hours: float) -> st
 
 
 def _familiarity(found: PolicyResult) -> list[Why]:
-    share = found.unfamiliar_ratio
+    share = found.unfamiliar_ratio.mean
     if share is None or share <= UNFAMILIAR_MAX:
         return []
     text = (

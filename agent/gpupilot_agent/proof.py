@@ -80,8 +80,8 @@ class PolicyResult(_Part):
     gpu_hours: Metric = Field(description="mean per recording and seed")
     latency_p95_ms: Metric
     overridden_ratio: Metric = Field(description="decisions that the guardrail changed")
-    unfamiliar_ratio: Number | None = Field(
-        description="decisions outside of what the policy was trained on; null where unknown"
+    unfamiliar_ratio: Metric = Field(
+        description="decisions outside of what the policy was trained on, left to its controller"
     )
 
 

@@ -43,6 +43,7 @@ def score(cost: float, late: float, *, stepped: bool = False, proves: bool = Fal
         decisions=10,
         held={},
         overridden=1,
+        unfamiliar=0,
         windows=(half, half),
         duals=((1.0,) * len(PRICES),) * 2 if proves else (),
     )

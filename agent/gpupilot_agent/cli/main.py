@@ -13,6 +13,7 @@ from gpupilot_agent.cli import (
     compare,
     demo,
     explain,
+    gate,
     record,
     report,
     simulate,
@@ -44,6 +45,7 @@ app.command("simulate", epilog=simulate.EXAMPLES)(simulate.simulate)
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("gate", epilog=gate.EXAMPLES)(gate.gate)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("record", epilog=record.EXAMPLES)(record.record)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)

@@ -25,6 +25,7 @@ from gpupilot_agent.evaluation import recovery_s
 from gpupilot_agent.rollout import TIMELINE_COLUMNS, Run
 from gpupilot_agent.tracking import digest
 from gpupilot_envs.atomic import write_bytes, write_text
+from gpupilot_envs.reasons import Reason
 from gpupilot_envs.serving.ledger import Ledger
 
 VERSION = 2
@@ -103,6 +104,7 @@ class Score:
         decisions: Decisions taken.
         held: Decisions the guardrail changed, by reason.
         overridden: Decisions the guardrail changed.
+        unfamiliar: Decisions on what the policy was not trained on.
         windows: Requests, requests in time and GPU-hours window by window.
         duals: Of the oracle: what it proves, window by window, see :mod:`gpupilot_agent.perfect`.
     """
@@ -122,6 +124,7 @@ class Score:
     decisions: int
     held: dict[str, int]
     overridden: int
+    unfamiliar: int
     windows: tuple[Window, ...]
     duals: tuple[tuple[float, ...], ...] = ()
 
@@ -214,6 +217,11 @@ def _scored(task: Task, runs: list[Run]) -> Score:
         decisions=sum(len(run.decisions) for run in runs),
         held=_held(runs),
         overridden=sum(decision.held for run in runs for decision in run.decisions),
+        unfamiliar=sum(
+            Reason.OUT_OF_DISTRIBUTION in decision.reasons
+            for run in runs
+            for decision in run.decisions
+        ),
         windows=tuple(
             window
             for run, piece in _with_pieces(task, runs)
