@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from gpupilot_agent.bundle import Bundle
 from gpupilot_agent.onnx_export import model_of
-from gpupilot_envs.actions import SIZES, Controller
+from gpupilot_envs.actions import CHOICES, SIZES, Controller
 from gpupilot_envs.observation import FIELDS, HIGH, LOW
 
 CALLS = 400
@@ -96,10 +96,11 @@ def main() -> None:
     """Print the table."""
     rng = np.random.default_rng(0)
     seen = rng.uniform(LOW, HIGH, (1000, len(FIELDS))).astype(np.float32)
+    masks = np.ones((1000, CHOICES), dtype=np.bool_)
     one, three = made_up(1), made_up(3)
     contenders: Mapping[str, Work] = {
-        "gpupilot, one network": one.act,
-        "gpupilot, three networks": three.act,
+        "gpupilot, one network": lambda rows: one.act(rows, masks[: len(rows)]),
+        "gpupilot, three networks": lambda rows: three.act(rows, masks[: len(rows)]),
         "torch": by_torch(one),
         "onnxruntime": by_onnx(one),
         "onnxruntime, three networks": by_onnx(three),

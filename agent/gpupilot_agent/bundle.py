@@ -24,6 +24,7 @@ from gpupilot_agent.forward import Network, forward, most_likely
 from gpupilot_envs.actions import SIZES, Controller, action_table
 from gpupilot_envs.atomic import write_bytes
 from gpupilot_envs.errors import BundleRefused
+from gpupilot_envs.objective import first_price
 from gpupilot_envs.observation import FIELDS, schema_hash
 
 FORMAT = "gpupilot/bundle-v2"
@@ -53,6 +54,7 @@ class Bundle:
         networks: One network, or several trained with different seeds whose mean decides. The
             outputs of each are the logits of every axis of the action table one after the other.
         controller: The classical controller the actions move around.
+        prices: Price of a late request by objective, pairs of attainment and price, ascending.
         config: The training configuration as plain data.
         seeds: Seeds of training, validation and choice of checkpoint.
         trace_hashes: SHA-256 of the traffic it was trained on, by name.
@@ -69,6 +71,7 @@ class Bundle:
     trace_hashes: Mapping[str, str]
     commit: str
     card: Mapping[str, Any]
+    prices: tuple[tuple[float, float], ...] = ()
     schema: str = field(default_factory=schema_hash)
     actions: list[dict[str, object]] = field(default_factory=action_table)
 
@@ -83,6 +86,7 @@ class Bundle:
             "schema": self.schema,
             "actions": self.actions,
             "controller": asdict(self.controller),
+            "prices": [list(pair) for pair in self.prices],
         }
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
         for array in _arrays(self).values():
@@ -98,9 +102,27 @@ class Bundle:
         total *= np.float32(1.0 / len(self.networks))
         return total
 
-    def act(self, observations: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Return the most likely index of every axis, int64, shape ``(n, len(SIZES))``."""
-        return most_likely(self.logits(observations), _SIZES)
+    def act(self, observations: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the most likely allowed index of every axis, int64, shape ``(n, len(SIZES))``.
+
+        Args:
+            observations: Shape ``(n, len(FIELDS))``.
+            masks: Which values can be chosen, shape ``(n, sum(SIZES))``, one at least per axis.
+        """
+        return most_likely(self.logits(observations), masks, _SIZES)
+
+    def price(self, attainment_ratio: float) -> float:
+        """Return the price of a late request at which the policy meets an objective.
+
+        Between the objectives of :attr:`prices` its logarithm is linear in that of the share that
+        may be late; beyond them it stays; without any, a rule of thumb prices them.
+        """
+        if not self.prices:
+            return first_price(attainment_ratio)
+        allowed = -np.log([max(1.0 - objective, 1e-6) for objective, _ in self.prices])
+        wanted = -np.log(max(1.0 - attainment_ratio, 1e-6))
+        logarithm = np.interp(wanted, allowed, np.log([price for _, price in self.prices]))
+        return float(np.exp(logarithm))
 
 
 def save(bundle: Bundle, path: Path) -> None:
@@ -180,6 +202,7 @@ def _document(bundle: Bundle) -> dict[str, Any]:
         "schema": bundle.schema,
         "actions": bundle.actions,
         "controller": asdict(bundle.controller),
+        "prices": [list(pair) for pair in bundle.prices],
         "config": dict(bundle.config),
         "seeds": dict(bundle.seeds),
         "trace_hashes": dict(bundle.trace_hashes),
@@ -216,6 +239,7 @@ def _assemble(
         bundle = Bundle(
             networks=networks,
             controller=Controller(**document["controller"]),
+            prices=tuple((float(a), float(p)) for a, p in document["prices"]),
             config=document["config"],
             seeds=document["seeds"],
             trace_hashes=document["trace_hashes"],

@@ -72,21 +72,24 @@ def _add_one(row: Floats, weight: Floats, out: Floats) -> None:
 
 
 @compiled
-def most_likely(logits: Floats, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+def most_likely(
+    logits: Floats, masks: NDArray[np.bool_], sizes: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """Return the index of the largest logit of every axis, the first of equals, ``(n, axes)``.
 
     Args:
         logits: Those of all axes one after the other, shape ``(n, sizes.sum())``.
+        masks: Which of them can be chosen, same shape, one at least per axis.
         sizes: How many values each axis has.
     """
     out = np.empty((logits.shape[0], sizes.shape[0]), dtype=np.int64)
     for i in range(logits.shape[0]):
         start = 0
         for axis in range(sizes.shape[0]):
-            best = start
-            for j in range(start + 1, start + sizes[axis]):
-                if logits[i, j] > logits[i, best]:
-                    best = j
+            best, highest = start, np.float32(-np.inf)
+            for j in range(start, start + sizes[axis]):
+                if masks[i, j] and logits[i, j] > highest:
+                    best, highest = j, logits[i, j]
             out[i, axis] = best - start
             start += sizes[axis]
     return out

@@ -95,3 +95,9 @@ class Policy(Protocol):
     def act(self, view: View, memory: Any) -> Proposal:
         """Return the proposal for this view; ``memory`` is ``None`` at the first decision."""
         ...
+
+
+def fresh_history(policy: Policy) -> History:
+    """Return an empty history as deep as ``policy`` asks for by ``history_rows``, if it does."""
+    depth: int = getattr(policy, "history_rows", History().capacity)
+    return History(capacity=depth)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_agent.policies import Evidence, Policy, View
+from gpupilot_agent.policies import Evidence, Policy, View, fresh_history
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.guardrail import GuardrailMemory, restrain
 from gpupilot_envs.limits import Limits, Targets
@@ -149,8 +149,8 @@ def rollout(
 ) -> Run:
     """Let ``policy`` drive ``world`` for ``duration_s`` and score what follows the warm-up.
 
-    Every policy gets the same: a reading over its window each period, a history of the same
-    depth, the same guardrail. The scored part is the same interval for every period because the
+    Every policy gets the same: a reading over its window each period, a history as deep as it
+    asks for, the same guardrail. The scored part is the same interval for every period because the
     world stops exactly at the end of the warm-up and of every row.
 
     Args:
@@ -211,10 +211,13 @@ class _Seat:
     targets: Targets
     profile: ServiceProfile
     capacity: Capacity
-    history: History = field(default_factory=History)
+    history: History = field(init=False)
     memory: Any = None
     guard_memory: GuardrailMemory = field(default_factory=GuardrailMemory)
     decisions: list[Decision] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.history = fresh_history(self.policy)
 
     @property
     def asked(self) -> Allocation | None:

@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from stable_baselines3 import PPO
 
 from gpupilot_agent import bundle as bundles
 from gpupilot_agent.bundle import Bundle
-from gpupilot_agent.fleet_validation import Yardstick
+from gpupilot_agent.fleet_validation import Score, Trade, Yardstick
 from gpupilot_agent.forward import Network
 from gpupilot_agent.ppo import DualAscent, adopt, build, layers_of
 from gpupilot_agent.ppo_checkpoint import AtBoundary, Checkpoint, made_with, restore, store
@@ -32,12 +33,16 @@ from gpupilot_agent.training_data import Material, prepare
 from gpupilot_agent.training_file import write_config
 from gpupilot_envs.atomic import write_text
 from gpupilot_envs.fleet_control import FleetControl
+from gpupilot_envs.objective import first_price
 from gpupilot_envs.workload.splits import Split
 
 BUNDLE = "policy.npz"
 CHECKPOINT = "checkpoint.pt"
 LOG = "training.jsonl"
 CONFIG = "config.yaml"
+
+OBJECTIVES = (0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
+"""Attainments for which a bundle carries a price."""
 
 REWARD_OFFSET = 1.5
 REWARD_SCALE = 0.1
@@ -123,7 +128,7 @@ class _Run:
         self._updates = self._seen = self._since_best = 0
         self._ended = False
         self.frames = 0
-        self._last = Totals()
+        self._last = Totals.of(len(material.train.objectives))
         self._start = None if config.start is None else _start(config.start, config.seed)
         self._env = self._fleet()
         self._model = self._learner()
@@ -146,11 +151,11 @@ class _Run:
         self._learning_s, self._done_before = time.monotonic(), self.fraction
 
     def _fleet(self) -> FleetVecEnv:
-        config = self.config
+        config, objectives = self.config, self._material.train.objectives
         control = FleetControl(
             config.services,
             self._material.train,
-            multiplier=config.ppo.multiplier,
+            multiplier=np.array([first_price(ratio) for ratio in objectives]),
             copies=config.copies,
             replicas_max=config.limits.replicas_max,
         )
@@ -199,7 +204,6 @@ class _Run:
             self._env,
             self.config.ppo,
             updates_before=self._updates,
-            allowed_ratio=self._allowed_ratio,
             on_rollout=self._after_rollout,
         )
         left = self.config.frames - self.frames
@@ -214,23 +218,21 @@ class _Run:
             self._end()
 
     def bundle(self) -> Bundle:
-        """Return the best checkpoint, its margin set to the lateness that is allowed."""
-        best, config = self._best, self.config
-        judged = self._bundle(best.layers)
-        margin = self._yardstick.margin_for(judged.act, self._allowed_ratio)
-        score = self._yardstick.score(judged.act, margin)
-        controller = replace(config.controller, z=max(config.controller.z + margin, 0.0))
+        """Return the best checkpoint with the prices at which it meets each objective."""
+        row = self._best.row
+        scores = tuple(Score(**score) for score in row["scores"])
+        trade = Trade(knobs=tuple(row["prices"]), scores=scores)
         card = {
             "world": "fleet (interval level), validation traffic; not a published result",
-            "frames": best.row["frames"],
+            "frames": row["frames"],
             "seconds": self.elapsed_s,
-            "validation": asdict(score),
-            "saving_at_equal_attainment": _finite(self._yardstick.saving(score)),
+            "validation": asdict(trade),
+            "saving_at_equal_attainment": row["saving"],
             "classical": asdict(self._yardstick.classical),
-            "margin_shift": margin,
             "curve": self._log,
         }
-        return replace(judged, controller=controller, card=card)
+        prices = tuple((ratio, trade.knob_for(1.0 - ratio)) for ratio in OBJECTIVES)
+        return replace(self._bundle(self._best.layers), prices=prices, card=card)
 
     def progress(self, phase: str) -> Progress:
         """Return how far the run is."""
@@ -243,20 +245,9 @@ class _Run:
             frames=self.frames,
             attainment_ratio=1.0 - self._last.late_ratio if self._last.steps else None,
             cost_ratio=self._last.cost_ratio if self._last.steps else None,
-            multiplier=self._env.control.multiplier,
+            multiplier=float(self._env.control.multipliers.mean()),
             saving=_finite(self._best.saving),
         )
-
-    @property
-    def _allowed_ratio(self) -> float:
-        """Share of requests that may be late: the objective's, or the classical controller's own.
-
-        Training draws harder services than the one the controller was tuned for. Where that
-        controller misses the objective on them, a price that rose until the policy met it would
-        buy attainment at any cost; so it rises only while the policy is later than both.
-        """
-        classical = self._yardstick.classical.late_ratio
-        return max(1.0 - self.config.attainment_ratio, classical)
 
     def _after_rollout(self, totals: Totals) -> bool:
         self._last = totals
@@ -300,16 +291,17 @@ class _Run:
 
     def _judged(self, layers: Network) -> dict[str, Any]:
         """Return what an actor does on the validation fleet, as a row of the log."""
-        score = self._yardstick.score(self._bundle(layers).act)
+        trade = self._yardstick.trade(self._bundle(layers).act)
         return {
             "frames": self.frames,
             "updates": self._updates,
             "seconds": self.elapsed_s,
-            "saving": _finite(self._yardstick.saving(score)),
-            "multiplier": self._env.control.multiplier,
+            "saving": _finite(self._yardstick.saving(trade)),
+            "multipliers": self._env.control.multipliers.tolist(),
             "rollout_late_ratio": self._last.late_ratio if self._last.steps else None,
             "rollout_cost_ratio": self._last.cost_ratio if self._last.steps else None,
-            **asdict(score),
+            "prices": list(trade.knobs),
+            "scores": [asdict(score) for score in trade.scores],
         }
 
     def _bundle(self, layers: Network) -> Bundle:

@@ -41,7 +41,7 @@ class PpoSettings:
         n_steps: Decisions of every service between two updates.
         batch_size: Rows of one gradient step.
         n_epochs: Passes over the rollout per update.
-        gamma: Discount per decision; 0.97 looks about eight minutes ahead.
+        gamma: Discount per decision; 0.99 looks about eight minutes ahead.
         gae_lambda: Bias against variance of the advantage.
         clip_range: Largest relative change of a probability per update.
         learning_rate: Of Adam, at the start.
@@ -50,14 +50,13 @@ class PpoSettings:
         hidden: Units of the two tanh layers of actor and critic.
         neutral_logit: Lead of the neutral action's logit at the start.
         critic_updates: First updates that fit only the critic.
-        multiplier: Price of a late request at the start.
         multiplier_rate: Step size of the dual ascent.
     """
 
     n_steps: int = 64
     batch_size: int = 8192
-    n_epochs: int = 4
-    gamma: float = 0.97
+    n_epochs: int = 3
+    gamma: float = 0.99
     gae_lambda: float = 0.95
     clip_range: float = 0.2
     learning_rate: float = 2e-3
@@ -66,7 +65,6 @@ class PpoSettings:
     hidden: int = 64
     neutral_logit: float = 1.0
     critic_updates: int = 4
-    multiplier: float = 25.0
     multiplier_rate: float = 0.05
 
     def __post_init__(self) -> None:
@@ -113,6 +111,10 @@ class TrainConfig:
         profiles: Embedded names or files of the services to train on.
         target_ms: Latency target in milliseconds.
         attainment_ratio: Share of requests that must be in time.
+        objectives: Attainments that services are drawn with, each with a price of its own; only
+            ``attainment_ratio`` where none is given.
+        latencies_ms: Latency targets that services are drawn with; only ``target_ms`` where none
+            is given.
         traces: Rate traces to train on, split by day.
         generated: Number of generated traces beside them, of randomised families.
         controller: The classical controller the policy starts from and moves.
@@ -140,6 +142,8 @@ class TrainConfig:
     profiles: tuple[str, ...] = (DEFAULT,)
     target_ms: float = 60.0
     attainment_ratio: float = 0.99
+    objectives: tuple[float, ...] = ()
+    latencies_ms: tuple[float, ...] = ()
     traces: tuple[Path, ...] = ()
     generated: int = 64
     controller: Controller = field(default_factory=Controller)
@@ -147,9 +151,9 @@ class TrainConfig:
     max_seconds: float | None = None
     services: int = 512
     copies: int = 8
-    validate_every: int = 10
+    validate_every: int = 20
     validation_services: int = 192
-    validation_steps: int = 240
+    validation_steps: int = 480
     episode_s: float = 7200.0
     seed: int = 0
     limits: Limits = field(default_factory=lambda: Limits(replicas_max=64))
@@ -173,8 +177,9 @@ class TrainConfig:
                 raise InputInvalid(name, value, f"an integer of {least} or more")
         if self.services % self.copies:
             raise InputInvalid("services", self.services, f"a multiple of {self.copies}")
-        if not 0.5 <= self.attainment_ratio < 1.0:
-            raise InputInvalid("attainment_ratio", self.attainment_ratio, "0.5 or more, below 1")
+        for ratio in (self.attainment_ratio, *self.objectives):
+            if not 0.5 <= ratio < 1.0:
+                raise InputInvalid("attainment_ratio", ratio, "0.5 or more, below 1")
         if self.max_seconds is not None and not self.max_seconds > 0.0:
             raise InputInvalid("max_seconds", self.max_seconds, "seconds above 0")
         if self.patience is not None and self.patience < 1:
@@ -205,7 +210,7 @@ class Progress:
         frames: Service-decisions so far.
         attainment_ratio: Share of requests in time during the last rollout, exploration included.
         cost_ratio: GPU time over what the mean demand needs, same rollout.
-        multiplier: Price of a late request.
+        multiplier: Price of a late request, mean over the objectives.
         saving: Last validation: GPU time saved against the classical controller at equal
             attainment, as a share; ``None`` before the first.
     """

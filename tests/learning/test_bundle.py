@@ -11,7 +11,7 @@ import pytest
 
 from gpupilot_agent import bundle as bundles
 from gpupilot_agent.bundle import Bundle
-from gpupilot_envs.actions import SIZES
+from gpupilot_envs.actions import CHOICES, SIZES
 from gpupilot_envs.errors import BundleRefused, OutputRefused
 from gpupilot_envs.observation import FIELDS, HIGH, LOW
 
@@ -49,7 +49,7 @@ def test_one_service_and_a_thousand_get_the_same_logits(
 
 def test_actions_are_the_most_likely_index_of_each_axis(bundle: Bundle) -> None:
     seen = _observations(50)
-    logits, actions = bundle.logits(seen), bundle.act(seen)
+    logits, actions = bundle.logits(seen), bundle.act(seen, np.ones((50, CHOICES), dtype=np.bool_))
     at = 0
     for axis, size in enumerate(SIZES):
         assert (actions[:, axis] == logits[:, at : at + size].argmax(axis=1)).all()
@@ -70,6 +70,27 @@ def test_the_digest_names_what_decides_and_not_the_card(bundle: Bundle) -> None:
     assert replace(bundle, card={"other": 1}, commit="abc").sha256 == bundle.sha256
     stricter = replace(bundle.controller, z=bundle.controller.z + 0.1)
     assert replace(bundle, controller=stricter).sha256 != bundle.sha256
+
+
+def test_what_is_masked_is_never_chosen(bundle: Bundle) -> None:
+    seen = _observations(200)
+    rng = np.random.default_rng(0)
+    masks = rng.random((200, CHOICES)) < 0.4
+    for start in np.cumsum([0, *SIZES[:-1]]):
+        masks[:, start] = True
+    actions = bundle.act(seen, masks) + np.cumsum([0, *SIZES[:-1]])
+    assert np.take_along_axis(masks, actions, axis=1).all()
+
+
+def test_the_price_rises_with_the_objective_and_stays_beyond_what_is_known(
+    bundle: Bundle,
+) -> None:
+    known = replace(bundle, prices=((0.9, 3.0), (0.99, 30.0)))
+    prices = [known.price(ratio) for ratio in (0.5, 0.9, 0.97, 0.99, 0.9999)]
+    assert prices == sorted(prices)
+    assert prices[:2] == pytest.approx([3.0, 3.0])
+    assert prices[3:] == pytest.approx([30.0, 30.0])
+    assert replace(bundle, prices=()).price(0.99) == pytest.approx(25.0)
 
 
 def _tampered(bundle: Bundle) -> list[tuple[str, Bundle]]:

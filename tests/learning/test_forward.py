@@ -75,4 +75,5 @@ def test_every_number_of_rows_is_summed_alike(n: int) -> None:
 
 def test_the_first_of_equal_logits_is_taken() -> None:
     logits = np.array([[0.0, 2.0, 2.0, 5.0, 5.0], [1.0, 0.0, 0.0, -1.0, 3.0]], dtype=np.float32)
-    assert most_likely(logits, np.array([3, 2])).tolist() == [[1, 0], [0, 1]]
+    sizes, all_of_them = np.array([3, 2]), np.ones((2, 5), dtype=np.bool_)
+    assert most_likely(logits, all_of_them, sizes).tolist() == [[1, 0], [0, 1]]

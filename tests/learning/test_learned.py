@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpupilot_agent.baselines.registry import make
+from gpupilot_agent.baselines.queueing_model import QueueingModel
 from gpupilot_agent.bundle import Bundle
-from gpupilot_agent.learned import LearnedPolicy, knobs_of, observe
-from gpupilot_agent.policies import View
-from gpupilot_envs.actions import NEUTRAL, SIZES, knobs_row
+from gpupilot_agent.learned import LearnedMemory, LearnedPolicy, knobs_of
+from gpupilot_agent.policies import View, fresh_history
+from gpupilot_envs.actions import CHOICES, NEUTRAL, SIZES
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.decision import Seats, Service
+from gpupilot_envs.following import HISTORY_ROWS, PERIOD_S
 from gpupilot_envs.guardrail import GuardrailMemory, restrain
 from gpupilot_envs.signals import History, Signals
 
@@ -38,7 +39,7 @@ def _view(service: Service, history: History, running: int, now_s: float) -> Vie
 
 def _scalar(service: Service, policy: LearnedPolicy, readings: list[Signals]) -> list[Any]:
     """Drive the scalar path: History, Policy.act, restrain; return observations and grants."""
-    history, memory, guard, running = History(), None, GuardrailMemory(), 3
+    history, memory, guard, running = fresh_history(policy), None, GuardrailMemory(), 3
     seen: list[Any] = []
     for reading in readings:
         history = history.push(reading)
@@ -55,31 +56,38 @@ def _scalar(service: Service, policy: LearnedPolicy, readings: list[Signals]) ->
             service.capacity.saturation_rps,
         )
         guard, running = verdict.memory, verdict.allocation.replicas
-        seen.append((memory.budget.tobytes(), memory.before.tobytes(), running))
+        seen.append((memory.known.tobytes(), memory.before.tobytes(), running))
     return seen
+
+
+def _seated(service: Service, bundle: Bundle) -> Service:
+    price = bundle.price(service.targets.attainment_ratio)
+    return replace(service, controller=bundle.controller, price=price)
 
 
 def _batched(service: Service, bundle: Bundle, streams: list[list[Signals]]) -> list[list[Any]]:
     """Drive the vectorised path: Seats.observe, Bundle.act, Seats.decide, all services at once."""
     n = len(streams)
     seats, running = Seats(n), np.full(n, 3)
-    seats.seat([replace(service, controller=bundle.controller)] * n)
+    seats.seat([_seated(service, bundle)] * n)
     seen: list[list[Any]] = [[] for _ in range(n)]
     for step in zip(*streams, strict=True):
         rows = np.stack([reading.row() for reading in step])
-        actions = bundle.act(seats.observe(np.arange(n), rows, running))
+        actions = bundle.act(seats.observe(np.arange(n), rows, running), seats.masks)
         running = seats.decide(actions, running, np.array([r.at_s for r in step]))
         for i in range(n):
-            budget, before = seats.budget[i].tobytes(), seats.before[i].tobytes()
-            seen[i].append((budget, before, int(running[i])))
+            known, before = seats._known[i].tobytes(), seats.before[i].tobytes()
+            seen[i].append((known, before, int(running[i])))
     return seen
 
 
 def test_scalar_and_vectorised_decisions_are_equal_bit_for_bit(
     service: Service, bundle: Bundle, readings: Readings
 ) -> None:
-    """Over 150 decisions, beyond the ring, with missing values and with memory carried."""
-    streams = [readings(150, seed=seed, missing=0.1 * (seed % 2)) for seed in range(6)]
+    """Beyond the ring, with missing values and with memory carried."""
+    streams = [
+        readings(HISTORY_ROWS + 60, seed=seed, missing=0.1 * (seed % 2)) for seed in range(6)
+    ]
     together = _batched(service, bundle, streams)
     for stream, batched in zip(streams, together, strict=True):
         assert _scalar(service, LearnedPolicy(bundle=bundle), stream) == batched
@@ -88,20 +96,21 @@ def test_scalar_and_vectorised_decisions_are_equal_bit_for_bit(
 def test_scalar_and_vectorised_observations_are_equal_bit_for_bit(
     service: Service, bundle: Bundle, readings: Readings
 ) -> None:
-    policy, memory, history = LearnedPolicy(bundle=bundle), None, History()
+    policy, memory = LearnedPolicy(bundle=bundle), None
+    history = fresh_history(policy)
     seats = Seats(1)
-    seats.seat([replace(service, controller=bundle.controller)])
+    seats.seat([_seated(service, bundle)])
     for reading in readings(100, missing=0.05):
         history = history.push(reading)
         view = _view(service, history, 4, reading.at_s)
         seats.observe(np.array([0]), reading.row()[None, :], np.array([4]))
-        proposal = policy.act(view, memory)
-        carried = replace(proposal.memory, before=seats.before[0])
-        row = knobs_row(knobs_of(bundle, view, 0.0))
-        alone = observe(view, history.matrix(), row, carried)
-        assert alone.tobytes() == seats.observations[0].tobytes()
-        memory = proposal.memory
-        seats.decide(bundle.act(seats.observations), np.array([4]), np.array([reading.at_s]))
+        seen = policy.see(view, memory)
+        assert seen.observation.tobytes() == seats.observations[0].tobytes()
+        assert seen.mask.tobytes() == seats.masks[0].tobytes()
+        assert seen.advice.tobytes() == seats.advice[0].tobytes()
+        memory = policy.act(view, memory).memory
+        actions = bundle.act(seats.observations, seats.masks)
+        seats.decide(actions, np.array([4]), np.array([reading.at_s]))
 
 
 def _neutral(bundle: Bundle) -> Bundle:
@@ -119,9 +128,11 @@ def test_the_neutral_network_is_the_tuned_baseline(
     """Episode 0 equals the classical controller: same asks as the baseline of the same numbers."""
     learned = LearnedPolicy(bundle=_neutral(bundle))
     numbers = asdict(bundle.controller)
-    baseline = make("predictive", {name: float(value) for name, value in numbers.items()})
-    history, memory, running = History(), None, 3
-    for reading in readings(120, seed=3, missing=0.05):
+    numbers["z"] = bundle.controller.margin(bundle.price(service.targets.attainment_ratio))
+    del numbers["z_per_log_price"]
+    baseline = QueueingModel(period_s=PERIOD_S, window_s=PERIOD_S, **numbers)
+    history, memory, running = fresh_history(learned), None, 3
+    for reading in readings(HISTORY_ROWS, seed=3, missing=0.05):
         history = history.push(reading)
         view = _view(service, history, running, reading.at_s)
         proposal = learned.act(view, memory)
@@ -130,15 +141,21 @@ def test_the_neutral_network_is_the_tuned_baseline(
         memory, running = proposal.memory, proposal.ask.replicas
 
 
+def _bytes(memory: LearnedMemory) -> bytes:
+    return b"".join(
+        part.tobytes() for part in (memory.ring, memory.ordered, memory.known, memory.before)
+    )
+
+
 def test_act_is_pure(service: Service, bundle: Bundle, readings: Readings) -> None:
     history = History(readings=tuple(readings(20)))
     policy = LearnedPolicy(bundle=bundle)
     view = _view(service, history, 3, 300.0)
     memory = policy.act(view, None).memory
-    before = memory.budget.tobytes(), memory.before.tobytes()
+    before = _bytes(memory)
     first, second = policy.act(view, memory), policy.act(view, memory)
     assert first.ask == second.ask
-    assert (memory.budget.tobytes(), memory.before.tobytes()) == before
+    assert _bytes(memory) == before
 
 
 def test_the_evidence_of_a_decision_leads_to_it_again(
@@ -148,20 +165,25 @@ def test_the_evidence_of_a_decision_leads_to_it_again(
     evidence = LearnedPolicy(bundle=bundle).act(view, None).evidence
     assert evidence is not None
     observation = np.array([evidence.observation], dtype=np.float32)
-    assert tuple(bundle.act(observation)[0].tolist()) == evidence.action
+    possible = np.ones((1, CHOICES), dtype=np.bool_)
+    possible[0, -SIZES[-1] + 1 :] = False  # nothing to remember: the traffic has no peak
+    assert tuple(bundle.act(observation, possible)[0].tolist()) == evidence.action
+    assert evidence.price == bundle.price(service.targets.attainment_ratio)
     assert bundle.logits(observation)[0].tolist() == list(evidence.logits)
 
 
-def test_a_restart_recovers_the_budget_from_the_history(
+def test_a_restart_recovers_what_was_known_from_the_history(
     service: Service, bundle: Bundle, readings: Readings
 ) -> None:
-    policy, memory, history = LearnedPolicy(bundle=bundle), None, History()
-    for reading in readings(30):
+    policy, memory = LearnedPolicy(bundle=bundle), None
+    history = fresh_history(policy)
+    for reading in readings(80):
         history = history.push(reading)
         memory = policy.act(_view(service, history, 3, reading.at_s), memory).memory
-    again = policy.act(_view(service, history, 3, 450.0), None).memory
+    again = policy.act(_view(service, history, 3, 400.0), None).memory
     assert memory is not None
-    assert again.budget.tobytes() == memory.budget.tobytes()
+    assert again.known.tobytes() == memory.known.tobytes()
+    assert again.ring.tobytes() == memory.ring.tobytes()
 
 
 def test_before_the_first_reading_nothing_changes(service: Service, bundle: Bundle) -> None:
@@ -169,12 +191,15 @@ def test_before_the_first_reading_nothing_changes(service: Service, bundle: Bund
     assert LearnedPolicy(bundle=bundle).act(view, None).ask == view.current
 
 
-@pytest.mark.parametrize("margin", [-1.0, 0.0, 2.0])
-def test_the_margin_moves_the_controller(
-    service: Service, bundle: Bundle, readings: Readings, margin: float
-) -> None:
-    view = _view(service, History(readings=tuple(readings(5))), 3, 75.0)
-    assert knobs_of(bundle, view, margin).z == bundle.controller.z + margin
+def test_the_price_moves_the_controller(service: Service, bundle: Bundle) -> None:
+    """The one knob: a higher price never means a narrower margin."""
+    view = _view(service, History(), 3, 75.0)
+    scales = (0.01, 0.5, 1.0, 3.0, 100.0)
+    prices = [LearnedPolicy(bundle=bundle, price_scale=scale).price(view) for scale in scales]
+    margins = [knobs_of(bundle, view, price).z for price in prices]
+    assert prices == pytest.approx([30.0 * scale for scale in scales])
+    assert margins == sorted(margins)
+    assert margins[0] < margins[-1]
 
 
 def test_the_operator_side_imports_neither_torch_nor_gymnasium() -> None:

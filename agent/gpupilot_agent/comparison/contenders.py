@@ -20,13 +20,13 @@ LEARNED = "ppo"
 ORACLE = "oracle"
 CLAIRVOYANT = "clairvoyant"
 
-LEARNED_SPACE: SearchSpace = {"margin": Dimension(low=-1.5, high=4.0, default=0.0)}
+LEARNED_SPACE: SearchSpace = {"price_scale": Dimension(low=0.1, high=10.0, default=1.0, log=True)}
 """What may be tuned of a learned policy: as many trials as every baseline gets."""
 
 FRONTIER_LEVELS = (0.97, 0.985, 0.99, 0.995, 0.999, 1.0)
 """Attainment on the training traffic whose settings are measured again, to draw the frontier."""
 
-_MARGINS = (-0.5, 0.5, 1.0, 2.0, 4.0)
+_PRICE_SCALES = (0.1, 0.3, 3.0, 10.0, 30.0)
 _CLAIRVOYANT_Z = (0.0, 1.0, 2.0, 3.0, 4.5, 7.0)
 _ORACLE_MARGINS = (-0.12, -0.06, 0.0, 0.06, 0.12, 0.25)
 
@@ -183,16 +183,16 @@ def _learned(asked: float, bundle: Bundle, training: int) -> tuple[Contender, ..
     return tuple(
         _one(
             LEARNED,
-            "as trained" if margin == 0.0 else f"margin {margin:+g}",
+            "as trained" if scale == 1.0 else f"price x {scale:g}",
             LEARNED,
             "learned",
-            (("margin", margin),),
+            (("price_scale", scale),),
             asked,
-            main=margin == 0.0,
+            main=scale == 1.0,
             training=training,
             bundle=bundle,
         )
-        for margin in (0.0, *_MARGINS)
+        for scale in (1.0, *_PRICE_SCALES)
     )
 
 

@@ -213,3 +213,27 @@ def demand_ahead(
             until = integral_at(requests, edge, bins, at)
             out[i, k] = (until - seen) * service["rate_scale"] / interval_s
             seen = until
+
+
+@compiled
+def demand_over(
+    services: NDArray[np.void],
+    first: Ints,
+    bin_s: Floats,
+    requests: Floats,
+    edges_s: Floats,
+    out: Floats,
+) -> None:
+    """Write the expected rate between the edges, seconds from now, into ``out``."""
+    for i in range(len(services)):
+        service = services[i]
+        trace = service["trace"]
+        edge = first[trace]
+        bins = first[trace + 1] - edge - 1
+        width_s = bin_s[trace]
+        at = bin_position(service["start_s"] + service["elapsed_s"], width_s, bins)
+        before = integral_at(requests, edge, bins, at + edges_s[0] / width_s)
+        for k in range(len(edges_s) - 1):
+            after = integral_at(requests, edge, bins, at + edges_s[k + 1] / width_s)
+            out[i, k] = (after - before) * service["rate_scale"] / (edges_s[k + 1] - edges_s[k])
+            before = after

@@ -12,7 +12,7 @@ from gpupilot_envs.fleet.pods import crash_all
 from gpupilot_envs.fleet.rates import RateLibrary
 from gpupilot_envs.fleet.reading import COLUMNS, KEPT
 from gpupilot_envs.fleet.state import SERVICE, Silence
-from gpupilot_envs.fleet.step import demand_ahead, step_all
+from gpupilot_envs.fleet.step import demand_ahead, demand_over, step_all
 from gpupilot_envs.fleet.table import FleetTables
 from gpupilot_envs.signals import SIGNAL_INDEX
 
@@ -185,6 +185,25 @@ class FleetWorld:
             self.rates.bin_s,
             self.rates.requests,
             self.interval_s,
+            out,
+        )
+        return out
+
+    def demand_over(self, edges_s: Floats) -> Floats:
+        """Return the true mean rate over spans to come in requests/s, ``(n, len(edges_s) - 1)``.
+
+        For critics and bounds; no policy may see it.
+
+        Args:
+            edges_s: Ends of the spans in seconds from now, ascending.
+        """
+        out = np.empty((self.n_services, len(edges_s) - 1))
+        demand_over(
+            self._services,
+            self.rates.first,
+            self.rates.bin_s,
+            self.rates.requests,
+            edges_s,
             out,
         )
         return out
