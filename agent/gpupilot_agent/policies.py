@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gpupilot_envs.allocation import Allocation
+from gpupilot_envs.gears import Menu
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.profile import ServiceProfile
 from gpupilot_envs.serving.capacity import Capacity
@@ -23,7 +24,8 @@ class View:
         limits: The envelope the answer will be restrained to.
         targets: The service-level objective.
         profile: What the service costs to run.
-        capacity: Requests per second one replica carries within the objective.
+        capacity: Requests per second one replica carries within the objective as it runs.
+        menu: The gears it may run in; ``None`` where only replicas may change.
     """
 
     now_s: float
@@ -33,6 +35,19 @@ class View:
     targets: Targets
     profile: ServiceProfile
     capacity: Capacity
+    menu: Menu | None = None
+
+    @property
+    def gear(self) -> int | None:
+        """Gear that runs, as an index into the menu; ``None`` where it is on none."""
+        return None if self.menu is None else self.menu.index_of(self.current)
+
+    def capacity_of(self, allocation: Allocation) -> Capacity:
+        """Return what a replica of ``allocation`` carries; as what runs where it is on no menu."""
+        index = None if self.menu is None else self.menu.index_of(allocation)
+        if self.menu is None or index is None:
+            return self.capacity
+        return self.menu.gears[index].capacity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,8 +51,15 @@ class QueueingModel:
 
     def act(self, view: View, memory: Any) -> Proposal:  # noqa: ARG002
         """Ask for the need at once on the way up, for the held need on the way down."""
-        rows = _rows(view.history)
-        need, held, forecast_rps, margin = needs(
+        need, held, forecast_rps, margin = self.needs(view, read_rows(view.history))
+        if isnan(need):
+            return propose(view, view.current.replicas, "no rate yet")
+        why = f"need {need:.2f}, held {held:.2f}: {forecast_rps:.6g} + {margin:.3g} rps"
+        return propose(view, settle(view.current.replicas, need, held), why)
+
+    def needs(self, view: View, rows: NDArray[np.float64]) -> tuple[float, float, float, float]:
+        """Return what :func:`gpupilot_envs.queueing.needs` does, for what runs now."""
+        found: tuple[float, float, float, float] = needs(
             rows,
             0,
             len(rows),
@@ -65,13 +72,10 @@ class QueueingModel:
             self.drain_s,
             self.conformal,
         )
-        if isnan(need):
-            return propose(view, view.current.replicas, "no rate yet")
-        why = f"need {need:.2f}, held {held:.2f}: {forecast_rps:.6g} + {margin:.3g} rps"
-        return propose(view, settle(view.current.replicas, need, held), why)
+        return found
 
 
-def _rows(history: History) -> NDArray[np.float64]:
+def read_rows(history: History) -> NDArray[np.float64]:
     """Return the columns of ``history.matrix()`` the kernel reads, at a tenth of its price."""
     rows = np.full((len(history.readings), PENDING + 1), np.nan)
     if history.readings:

@@ -14,6 +14,7 @@ from gpupilot_agent.baselines.fixed import StaticPeak, StaticReplicas, peak_rps
 from gpupilot_agent.baselines.hpa import Hpa
 from gpupilot_agent.baselines.keda import Keda
 from gpupilot_agent.baselines.kpa import Kpa
+from gpupilot_agent.baselines.queueing_gears import QueueingGears
 from gpupilot_agent.baselines.queueing_model import QueueingModel
 from gpupilot_agent.baselines.ray_serve import RayServe
 from gpupilot_agent.baselines.wva import Wva
@@ -40,6 +41,7 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "wva": Wva,
     "queueing": QueueingModel,
     "predictive": partial(QueueingModel, beta=0.2, conformal=True),
+    "queueing-gears": QueueingGears,
     "clairvoyant": Clairvoyant,
 }
 
@@ -136,6 +138,11 @@ SEARCH_SPACES: dict[str, SearchSpace] = {
     },
     "queueing": _QUEUEING,
     "predictive": _PREDICTIVE,
+    "queueing-gears": {
+        **_PREDICTIVE,
+        "lasting_s": Dimension(low=60.0, high=900.0, default=900.0, log=True),
+        "payback_s": Dimension(low=60.0, high=3600.0, default=900.0, log=True),
+    },
     "clairvoyant": {"z": Dimension(low=0.0, high=4.0, default=1.0)},
 }
 """What ``gpupilot tune`` may move; every algorithm gets the same number of trials."""
