@@ -123,7 +123,7 @@ class LearnedPolicy:
             memory=carried,
             evidence=Evidence(
                 observation=tuple(seen.observation.tolist()),
-                logits=tuple(self.bundle.logits(seen.observation[None, :])[0].tolist()),
+                logits=tuple(self._open_logits(seen).tolist()),
                 action=tuple(action.tolist()),
                 price=self.price(view),
             ),
@@ -158,6 +158,11 @@ class LearnedPolicy:
             observation,
         )
         return Seen(observation=observation, mask=mask, advice=advice, knobs=knobs, memory=carried)
+
+    def _open_logits(self, seen: Seen) -> NDArray[np.float32]:
+        """Return the network's answer, minus infinity where a value cannot be chosen."""
+        logits = self.bundle.logits(seen.observation[None, :])[0]
+        return np.where(seen.mask, logits, np.float32(-np.inf))
 
     def price(self, view: View) -> float:
         """Return the price of a late request at the service's objective."""

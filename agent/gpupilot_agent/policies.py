@@ -58,9 +58,10 @@ class Evidence:
 
     Attributes:
         observation: What the network saw, in the order of ``observation.FIELDS``.
-        logits: Its answer, the logits of every axis of the action table one after the other.
+        logits: Its answer, the logits of every axis of the action table one after the other;
+            minus infinity where a value could not be chosen.
         action: Index taken on every axis.
-        price: GPU-seconds per late request it was asked to pay; ``None`` where it has no price.
+        price: Of a late request, in GPU time per request; ``None`` where it has none.
     """
 
     observation: tuple[float, ...]

@@ -15,7 +15,7 @@ from gpupilot_agent.baselines.queueing_model import QueueingModel
 from gpupilot_agent.bundle import Bundle
 from gpupilot_agent.learned import LearnedMemory, LearnedPolicy, knobs_of
 from gpupilot_agent.policies import View, fresh_history
-from gpupilot_envs.actions import CHOICES, NEUTRAL, SIZES
+from gpupilot_envs.actions import NEUTRAL, SIZES
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.decision import Seats, Service
 from gpupilot_envs.following import HISTORY_ROWS, PERIOD_S
@@ -165,11 +165,12 @@ def test_the_evidence_of_a_decision_leads_to_it_again(
     evidence = LearnedPolicy(bundle=bundle).act(view, None).evidence
     assert evidence is not None
     observation = np.array([evidence.observation], dtype=np.float32)
-    possible = np.ones((1, CHOICES), dtype=np.bool_)
-    possible[0, -SIZES[-1] + 1 :] = False  # nothing to remember: the traffic has no peak
+    possible = np.isfinite([evidence.logits])
+    assert not possible.all()
     assert tuple(bundle.act(observation, possible)[0].tolist()) == evidence.action
     assert evidence.price == bundle.price(service.targets.attainment_ratio)
-    assert bundle.logits(observation)[0].tolist() == list(evidence.logits)
+    answer = np.where(possible, bundle.logits(observation), -np.inf)[0]
+    assert answer.tolist() == list(evidence.logits)
 
 
 def test_a_restart_recovers_what_was_known_from_the_history(

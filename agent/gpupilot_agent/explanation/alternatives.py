@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from gpupilot_agent.baselines.queueing_model import QueueingModel
 from gpupilot_agent.bundle import Bundle
 from gpupilot_agent.comparison.contenders import Contender, contenders
 from gpupilot_agent.explanation.account import Account
@@ -13,6 +14,7 @@ from gpupilot_agent.explanation.compared import decider
 from gpupilot_agent.explanation.moment import AHEAD_MIN_S, Moment
 from gpupilot_agent.explanation.outlook import Alternative, as_granted, deciding, fixed
 from gpupilot_agent.tuned import Tuned
+from gpupilot_envs.following import PERIOD_S
 
 BASELINES = ("hpa", "keda", "kpa", "queueing")
 """Whose answer is shown unless asked otherwise: the autoscalers people have."""
@@ -48,7 +50,7 @@ def alternatives(
     found = [
         _as_decided(account, moment, own),
         *_by_hand(account, moment),
-        deciding("classical controller", _classical(asked, bundle), moment),
+        _classical(moment, bundle),
     ]
     others = (name for name in baselines if name != account.policy)
     return [
@@ -78,17 +80,16 @@ def _by_hand(account: Account, moment: Moment) -> list[Alternative]:
     ]
 
 
-def _classical(asked: float, bundle: Bundle | None) -> Contender:
-    params = {} if bundle is None else asdict(bundle.controller)
-    return Contender(
-        name="classical controller",
-        setting="as the policy moves it" if params else "as published",
-        family=CLASSICAL,
-        role="default",
-        params=tuple(sorted((name, float(value)) for name, value in params.items())),
-        asked=asked,
-        main=True,
-    )
+def _classical(moment: Moment, bundle: Bundle | None) -> Alternative:
+    """Return the controller that stands by: the one the policy moves, or the published one."""
+    name, asked = "classical controller", moment.scene.targets.attainment_ratio
+    if bundle is None:
+        return deciding(name, _named(CLASSICAL, asked, moment, None, None), moment)
+    numbers = asdict(bundle.controller)
+    del numbers["z_per_log_price"]
+    numbers["z"] = bundle.controller.margin(bundle.price(asked))
+    policy = QueueingModel(period_s=PERIOD_S, window_s=PERIOD_S, **numbers)
+    return Alternative(name=name, chooser=lambda _, __: policy)
 
 
 def _named(

@@ -86,8 +86,12 @@ def drivers(
     seen = np.array(evidence.observation, dtype=np.float32)
     sizes = [len(axis["values"]) for axis in axes]
 
+    # what could not be chosen then stays out, whatever is read
+    open_then = np.isfinite(np.array(evidence.logits))
+
     def worth(observations: NDArray[np.float32]) -> NDArray[np.float64]:
-        return _log_probability(network(observations), evidence.action, sizes)
+        answers = np.where(open_then, network(observations), np.float32(-np.inf))
+        return _log_probability(answers, evidence.action, sizes)
 
     shares = _shapley(worth, seen, ordinary)
     found = [
