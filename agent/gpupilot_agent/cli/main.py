@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from importlib.metadata import version as installed_version
@@ -20,7 +21,7 @@ from gpupilot_agent.cli import (
     train,
     tune,
 )
-from gpupilot_agent.cli.examples import examples
+from gpupilot_agent.cli.examples import examples, paragraphs
 from gpupilot_agent.cli.outcome import ExitCode, misuse, refuse, tell
 from gpupilot_envs.errors import GpupilotError
 
@@ -56,6 +57,10 @@ app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
 def version() -> None:
     """Print the version."""
     typer.echo(installed_version("gpupilot"))
+
+
+for command in app.registered_commands:
+    command.help = paragraphs(inspect.getdoc(command.callback) or "")
 
 
 def run() -> None:
