@@ -60,8 +60,12 @@ def test_before_the_moment_the_script_is_played_and_the_policy_not_heard() -> No
     assert rehearsal.now_s == 60.0
 
 
-def counts() -> list[Alternative]:
-    return [fixed(f"hold {count}", count) for count in (2, 4, 6)]
+def held(moment: Moment, count: int) -> Alternative:
+    return fixed(f"hold {count}", replace(moment.running, replicas=count))
+
+
+def counts(moment: Moment) -> list[Alternative]:
+    return [held(moment, count) for count in (2, 4, 6)]
 
 
 def looked(moment: Moment, found: list[Alternative], **options: object) -> Outlook:
@@ -69,7 +73,7 @@ def looked(moment: Moment, found: list[Alternative], **options: object) -> Outlo
 
 
 def test_more_replicas_are_in_time_more_often_and_cost_more(step: Moment) -> None:
-    found = looked(step, counts())
+    found = looked(step, counts(step))
     two, four, six = found.outcomes
     assert found.future == "recorded"
     for fewer, more in ((two, four), (four, six)):
@@ -88,17 +92,17 @@ def test_a_replica_already_starting_is_up_sooner(step: Moment) -> None:
     """The state at the moment is the recorded one: a grant before it is under way."""
     four = replace(step.running, replicas=4)
     under_way = replace(step, grants=(*step.grants, (595.0, four)), running=four)
-    alone, ahead = (looked(m, [fixed("hold 4", 4)]).outcomes[0] for m in (step, under_way))
+    alone, ahead = (looked(m, [held(m, 4)]).outcomes[0] for m in (step, under_way))
     assert (alone.late.mean or 0.0) > (ahead.late.mean or 0.0)
 
 
 def test_the_same_question_gets_the_same_answer(step: Moment) -> None:
-    assert looked(step, counts()) == looked(step, counts())
+    assert looked(step, counts(step)) == looked(step, counts(step))
 
 
 def test_a_policy_takes_over_with_the_history_it_would_have_had(step: Moment) -> None:
     queueing = contenders("queueing", asked=0.95, mean_replicas=2.0, tuned=None, bundles=())[0]
-    found = looked(step, [deciding("queueing", queueing, step), fixed("hold 2", 2)])
+    found = looked(step, [deciding("queueing", queueing, step), held(step, 2)])
     assert found.first.at_s == step.lead_s
     assert found.first.ask.replicas >= 2
     own, hold = found.outcomes
@@ -113,7 +117,7 @@ def test_what_was_granted_later_is_played_again(step: Moment) -> None:
 
 def test_at_the_end_of_a_run_the_rates_are_a_forecast(step: Moment) -> None:
     last = replace(step, at_s=step.end_s)
-    found = looked(last, counts(), seeds=5)
+    found = looked(last, counts(step), seeds=5)
     low, middle, high = found.rate_rps
     slo_rps = step.scene.capacity().slo_rps
     assert found.future == "forecast"
@@ -123,14 +127,14 @@ def test_at_the_end_of_a_run_the_rates_are_a_forecast(step: Moment) -> None:
 
 
 def test_asked_to_forget_the_future_it_does(step: Moment) -> None:
-    known, guessed = (looked(step, counts(), forecast=f) for f in (False, True))
+    known, guessed = (looked(step, counts(step), forecast=f) for f in (False, True))
     assert (known.future, guessed.future) == ("recorded", "forecast")
     assert guessed.rate_rps[2] < known.rate_rps[1]
 
 
 def test_it_looks_no_further_than_what_was_recorded(step: Moment) -> None:
-    assert looked(replace(step, at_s=step.end_s - 120.0), counts()).ahead_s == 120.0
+    assert looked(replace(step, at_s=step.end_s - 120.0), counts(step)).ahead_s == 120.0
 
 
 def test_one_run_has_no_interval(step: Moment) -> None:
-    assert looked(step, counts(), seeds=1).outcomes[0].gpu_hours.ci95 is None
+    assert looked(step, counts(step), seeds=1).outcomes[0].gpu_hours.ci95 is None

@@ -9,7 +9,7 @@ from typing import Any
 from gpupilot_agent.baselines.queueing_model import QueueingModel
 from gpupilot_agent.bundle import Bundle
 from gpupilot_agent.comparison.contenders import Contender, contenders
-from gpupilot_agent.explanation.account import Account
+from gpupilot_agent.explanation.account import Account, with_replicas
 from gpupilot_agent.explanation.compared import decider
 from gpupilot_agent.explanation.moment import AHEAD_MIN_S, Moment
 from gpupilot_agent.explanation.outlook import Alternative, as_granted, deciding, fixed
@@ -64,19 +64,19 @@ def _as_decided(account: Account, moment: Moment, own: Contender | None) -> Alte
         return deciding("as it decides", own, moment)
     if moment.end_s - moment.at_s >= AHEAD_MIN_S:
         return as_granted("as it was granted", moment)
-    return fixed(f"hold {account.granted.replicas} as granted", account.granted.replicas)
+    return fixed(f"hold {account.granted.replicas} as granted", account.granted)
 
 
 def _by_hand(account: Account, moment: Moment) -> list[Alternative]:
     """Return the fixed counts near what ran and what was granted, each once, in order."""
-    ran, granted = account.running.replicas, account.granted.replicas
-    meanings = {granted + 1: "one more", granted - 1: "one less", granted: "as granted"}
-    meanings[ran] = "as it ran"
+    ran, granted = account.running, account.granted
+    shapes = {with_replicas(granted, granted.replicas + 1): "one more", granted: "as granted"}
+    shapes |= {with_replicas(granted, granted.replicas - 1): "one less", ran: "as it ran"}
     limits = moment.scene.limits
     return [
-        fixed(f"hold {count}, {meanings[count]}", count)
-        for count in sorted(meanings)
-        if limits.replicas_min <= count <= limits.replicas_max
+        fixed(f"hold {shape.replicas}, {shapes[shape]}", shape)
+        for shape in sorted(shapes, key=lambda shape: shape.replicas)
+        if limits.replicas_min <= shape.replicas <= limits.replicas_max
     ]
 
 

@@ -15,22 +15,20 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_agent.baselines.fixed import ScheduledPolicy, StaticReplicas
 from gpupilot_agent.comparison.building import build
 from gpupilot_agent.comparison.contenders import Contender
 from gpupilot_agent.comparison.scene import arrivals, random_seed
 from gpupilot_agent.comparison.traffic import Piece
 from gpupilot_agent.evaluation import Design, Estimate, estimate, mean, mean_difference, ratio
+from gpupilot_agent.explanation.by_hand import ByHand
 from gpupilot_agent.explanation.forecast import futures
 from gpupilot_agent.explanation.moment import AHEAD_MIN_S, Moment
 from gpupilot_agent.explanation.rehearsal import Rehearsal
 from gpupilot_agent.policies import Policy
 from gpupilot_agent.rollout import Decision, Run, late, rollout
+from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.serving.world import SimulatedWorld
 from gpupilot_envs.workload.trace import RateTrace
-
-REPLAY_S = 5.0
-"""How finely recorded grants are played again."""
 
 Future = Literal["recorded", "forecast"]
 Chooser = Callable[[Piece, int], Policy]
@@ -94,9 +92,10 @@ class Outlook:
     again: tuple[Decision, ...]
 
 
-def fixed(name: str, replicas: int) -> Alternative:
-    """Return the alternative of running so many replicas, whatever comes."""
-    return Alternative(name=name, chooser=lambda _, __: StaticReplicas(replicas=replicas))
+def fixed(name: str, allocation: Allocation) -> Alternative:
+    """Return the alternative of running with ``allocation``, whatever comes."""
+    policy = ByHand(plan=((0.0, allocation),))
+    return Alternative(name=name, chooser=lambda _, __: policy)
 
 
 def deciding(name: str, contender: Contender, moment: Moment) -> Alternative:
@@ -109,10 +108,10 @@ def deciding(name: str, contender: Contender, moment: Moment) -> Alternative:
 
 def as_granted(name: str, moment: Moment) -> Alternative:
     """Return the alternative of what was granted, decision by decision, whoever decided it."""
-    times = np.arange(moment.at_s, moment.end_s, REPLAY_S)
-    # a grant made at a time is in force just after it
-    plan = tuple(moment.in_force(at_s + 1e-3).replicas for at_s in times)
-    policy = ScheduledPolicy(plan=plan, interval_s=REPLAY_S, start_s=moment.lead_s, name="recorded")
+    start_s = moment.at_s - moment.lead_s
+    later = moment.between(moment.at_s, moment.end_s)
+    plan = ((moment.lead_s, moment.granted), *((at_s - start_s, ran) for at_s, ran in later))
+    policy = ByHand(plan=plan)
     return Alternative(name=name, chooser=lambda _, __: policy)
 
 
