@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpupilot_agent.forward import Network, forward, most_likely
+from gpupilot_agent.ood import Familiar, spread
 from gpupilot_envs.actions import SIZES, Controller, action_table
 from gpupilot_envs.atomic import write_bytes
 from gpupilot_envs.errors import BundleRefused
@@ -47,6 +48,23 @@ _SIZES = np.array(SIZES, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a policy makes of ``n`` observations.
+
+    Attributes:
+        actions: Index taken on every axis, int64, shape ``(n, len(SIZES))``.
+        logits: Mean logits of the networks, float32, shape ``(n, sum(SIZES))``.
+        spreads: How far the networks are apart, see :func:`.ood.spread`, float32, ``(n,)``.
+        strange: Which observations the policy was not trained on, bool, ``(n,)``.
+    """
+
+    actions: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    spreads: NDArray[np.float32]
+    strange: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """A policy artefact.
 
@@ -60,6 +78,7 @@ class Bundle:
         trace_hashes: SHA-256 of the traffic it was trained on, by name.
         commit: Commit of the code that trained it, or ``unknown``.
         card: Evaluation card: what was measured, on what, against whom.
+        familiar: What the policy saw in training; ``None`` where nobody looked.
         schema: Hash of the observation table the weights expect.
         actions: The action table the weights expect.
     """
@@ -72,6 +91,7 @@ class Bundle:
     commit: str
     card: Mapping[str, Any]
     prices: tuple[tuple[float, float], ...] = ()
+    familiar: Familiar | None = None
     schema: str = field(default_factory=schema_hash)
     actions: list[dict[str, object]] = field(default_factory=action_table)
 
@@ -87,6 +107,7 @@ class Bundle:
             "actions": self.actions,
             "controller": asdict(self.controller),
             "prices": [list(pair) for pair in self.prices],
+            "spread_max": _spread_max(self),
         }
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
         for array in _arrays(self).values():
@@ -96,11 +117,7 @@ class Bundle:
 
     def logits(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the mean logits, float32, shape ``(n, sum(SIZES))``, of ``(n, len(FIELDS))``."""
-        total = forward(self.networks[0], observations)
-        for network in self.networks[1:]:
-            total += forward(network, observations)
-        total *= np.float32(1.0 / len(self.networks))
-        return total
+        return _mean([forward(network, observations) for network in self.networks])
 
     def act(self, observations: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the most likely allowed index of every axis, int64, shape ``(n, len(SIZES))``.
@@ -110,6 +127,23 @@ class Bundle:
             masks: Which values can be chosen, shape ``(n, sum(SIZES))``, one at least per axis.
         """
         return most_likely(self.logits(observations), masks, _SIZES)
+
+    def answer(self, observations: NDArray[np.float32], masks: NDArray[np.bool_]) -> Answer:
+        """Return what :meth:`act` does, and which observations the policy was not trained on."""
+        each = [forward(network, observations) for network in self.networks]
+        logits = _mean(each)
+        spreads = np.zeros(len(logits), dtype=np.float32)
+        if len(each) > 1:
+            spreads = spread(np.stack(each), logits, _SIZES)
+        strange = np.zeros(len(logits), dtype=np.bool_)
+        if self.familiar is not None:
+            strange = self.familiar.strange(observations, spreads)
+        return Answer(
+            actions=most_likely(logits, masks, _SIZES),
+            logits=logits,
+            spreads=spreads,
+            strange=strange,
+        )
 
     def price(self, attainment_ratio: float) -> float:
         """Return the price of a late request at which the policy meets an objective.
@@ -123,6 +157,17 @@ class Bundle:
         wanted = -np.log(max(1.0 - attainment_ratio, 1e-6))
         logarithm = np.interp(wanted, allowed, np.log([price for _, price in self.prices]))
         return float(np.exp(logarithm))
+
+
+def _mean(each: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return the mean of the networks' logits, the first network's own where it is alone."""
+    if len(each) == 1:
+        return each[0]
+    total = each[0].copy()
+    for logits in each[1:]:
+        total += logits
+    total *= np.float32(1.0 / len(each))
+    return total
 
 
 def save(bundle: Bundle, path: Path) -> None:
@@ -188,12 +233,20 @@ def _read(data: bytes) -> dict[str, NDArray[Any]]:
 
 
 def _arrays(bundle: Bundle) -> dict[str, NDArray[np.float32]]:
-    return {
+    familiar = bundle.familiar
+    box = {} if familiar is None else {"familiar_low": familiar.low, "familiar_high": familiar.high}
+    return box | {
         f"{name}_{member}_{index}": array
         for member, network in enumerate(bundle.networks)
         for index, layer in enumerate(network)
         for name, array in zip(("weight", "bias"), layer, strict=True)
     }
+
+
+def _spread_max(bundle: Bundle) -> float | None:
+    """Return the bound on disagreement; ``None`` for none, because JSON knows no infinity."""
+    bound = np.inf if bundle.familiar is None else bundle.familiar.spread_max
+    return bound if np.isfinite(bound) else None
 
 
 def _document(bundle: Bundle) -> dict[str, Any]:
@@ -208,6 +261,7 @@ def _document(bundle: Bundle) -> dict[str, Any]:
         "trace_hashes": dict(bundle.trace_hashes),
         "commit": bundle.commit,
         "card": dict(bundle.card),
+        "spread_max": _spread_max(bundle),
         "networks": [len(network) for network in bundle.networks],
         "sha256": bundle.sha256,
     }
@@ -245,6 +299,7 @@ def _assemble(
             trace_hashes=document["trace_hashes"],
             commit=document["commit"],
             card=document["card"],
+            familiar=_familiar(arrays, document["spread_max"]),
             schema=document["schema"],
             actions=document["actions"],
         )
@@ -263,6 +318,20 @@ def _network(arrays: Mapping[str, NDArray[Any]], member: int, layers: int) -> Ne
     return tuple(
         (array(f"weight_{member}_{index}"), array(f"bias_{member}_{index}"))
         for index in range(layers)
+    )
+
+
+def _familiar(arrays: Mapping[str, NDArray[Any]], spread_max: float | None) -> Familiar | None:
+    if "familiar_low" not in arrays:
+        return None
+    low, high = (
+        np.ascontiguousarray(arrays[name], dtype=np.float32)
+        for name in ("familiar_low", "familiar_high")
+    )
+    if low.shape != (len(FIELDS),) or high.shape != low.shape or not (low <= high).all():
+        raise ValueError("its training box has another shape")
+    return Familiar(
+        low=low, high=high, spread_max=np.inf if spread_max is None else float(spread_max)
     )
 
 

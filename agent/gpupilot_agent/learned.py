@@ -8,15 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_agent.bundle import Bundle
+from gpupilot_agent.bundle import Answer, Bundle
 from gpupilot_agent.policies import Evidence, Proposal, View
-from gpupilot_envs.actions import AXES, CHOICES, decode, knobs_row, remember
+from gpupilot_envs.actions import AXES, CHOICES, NEUTRAL, decode, knobs_row, remember
+from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.decision import observe_one
+from gpupilot_envs.doubt import doubt
 from gpupilot_envs.following import HISTORY_ROWS, PERIOD_S, follow, fresh_rows
 from gpupilot_envs.observation import ADVICE_FIELDS, FIELDS, service_row
 from gpupilot_envs.queueing import Knobs
 
 Floats = NDArray[np.float64]
+
+_CLASSICAL = np.array(NEUTRAL, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +32,14 @@ class LearnedMemory:
         ordered: Forecast errors in the ring, ascending.
         known: Plain numbers: level, trend, peaks, budget and the like.
         before: Previous action in -1..1, one per axis.
+        doubts: Decisions left to the classical controller, see :mod:`gpupilot_envs.doubt`.
     """
 
     ring: Floats
     ordered: Floats
     known: Floats
     before: Floats
+    doubts: int = 0
 
     @classmethod
     def fresh(cls) -> LearnedMemory:
@@ -48,6 +54,7 @@ class LearnedMemory:
             ordered=self.ordered.copy(),
             known=self.known.copy(),
             before=self.before.copy(),
+            doubts=self.doubts,
         )
 
 
@@ -105,29 +112,34 @@ class LearnedPolicy:
         if not view.history.readings:
             return Proposal(ask=view.current, why="no reading yet", memory=memory)
         seen = self.see(view, memory)
-        action = self.bundle.act(seen.observation[None, :], seen.mask[None, :])[0]
-        carried = seen.memory
-        replicas = decode(
-            action,
-            carried.ring,
-            carried.ordered,
-            carried.known,
-            view.capacity.slo_rps,
-            seen.knobs,
-            view.current.replicas,
-        )
-        remember(action, carried.before)
+        answer = self.bundle.answer(seen.observation[None, :], seen.mask[None, :])
+        doubts = doubt(seen.memory.doubts, bool(answer.strange[0]))
+        action = answer.actions[0]
+        taken = action if doubts == 0 else _CLASSICAL
+        asked = _decoded(action, view, seen)
+        memory = replace(seen.memory.copied(), doubts=doubts)
+        remember(taken, memory.before)
         return Proposal(
-            ask=replace(view.current, replicas=int(replicas)),
-            why=_why(action),
-            memory=carried,
+            ask=asked,
+            why=_why(action) if doubts == 0 else self._strange(seen, answer),
+            memory=memory,
             evidence=Evidence(
                 observation=tuple(seen.observation.tolist()),
-                logits=tuple(self._open_logits(seen).tolist()),
+                # minus infinity where a value cannot be chosen
+                logits=tuple(np.where(seen.mask, answer.logits[0], -np.inf).tolist()),
                 action=tuple(action.tolist()),
                 price=self.price(view),
             ),
+            instead=None if doubts == 0 else _decoded(_CLASSICAL, view, seen),
         )
+
+    def _strange(self, seen: Seen, answer: Answer) -> str:
+        """Return why the classical controller decides."""
+        familiar = self.bundle.familiar
+        if familiar is None or not answer.strange[0]:
+            return "classical controller, until a minute after what it was not trained on"
+        found = familiar.why(seen.observation, float(answer.spreads[0]))
+        return f"classical controller, because {found}"
 
     def see(self, view: View, memory: Any) -> Seen:
         """Return the observation of a view with at least one reading; changes nothing."""
@@ -159,14 +171,24 @@ class LearnedPolicy:
         )
         return Seen(observation=observation, mask=mask, advice=advice, knobs=knobs, memory=carried)
 
-    def _open_logits(self, seen: Seen) -> NDArray[np.float32]:
-        """Return the network's answer, minus infinity where a value cannot be chosen."""
-        logits = self.bundle.logits(seen.observation[None, :])[0]
-        return np.where(seen.mask, logits, np.float32(-np.inf))
-
     def price(self, view: View) -> float:
         """Return the price of a late request at the service's objective."""
         return self.price_scale * self.bundle.price(view.targets.attainment_ratio)
+
+
+def _decoded(action: NDArray[np.int64], view: View, seen: Seen) -> Allocation:
+    """Return what an action asks for."""
+    known = seen.memory
+    replicas = decode(
+        action,
+        known.ring,
+        known.ordered,
+        known.known,
+        view.capacity.slo_rps,
+        seen.knobs,
+        view.current.replicas,
+    )
+    return replace(view.current, replicas=int(replicas))
 
 
 def knobs_of(bundle: Bundle, view: View, price: float) -> Knobs:

@@ -1,8 +1,9 @@
 """A policy as an ONNX model, for runtimes that know nothing of gpupilot.
 
 The graph is the forward pass of :mod:`gpupilot_agent.forward` in the operators ``Gemm``, ``Tanh``
-and ``ArgMax``. Its inputs are observations as :func:`gpupilot_envs.observation.encode` makes them;
-what the indices of the actions mean, and the schema they belong to, travels in its metadata.
+and ``ArgMax``. Its inputs are observations as :func:`gpupilot_envs.observation.encode` makes them,
+and masks as :func:`gpupilot_envs.actions.allow` does; what the indices of the actions mean, and
+the schema they belong to, travels in its metadata.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ def export(bundle: Bundle, path: Path) -> None:
 
 
 def model_of(bundle: Bundle) -> ModelProto:
-    """Return the checked model: ``observation`` (n, fields) to ``logits`` and ``action`` (n, axes).
+    """Return the checked model.
+
+    From ``observation`` (n, fields) and ``mask`` (n, choices) to ``logits`` (n, choices), those of
+    masked choices included, and ``action`` (n, axes).
 
     Raises:
         ExtraMissing: The package ``onnx`` is not installed.
@@ -55,14 +59,17 @@ def model_of(bundle: Bundle) -> ModelProto:
     nodes += _choices(constants)
     values = [
         ("observation", TensorProto.FLOAT, len(FIELDS)),
+        ("mask", TensorProto.BOOL, sum(SIZES)),
         ("logits", TensorProto.FLOAT, sum(SIZES)),
         ("action", TensorProto.INT64, len(SIZES)),
     ]
-    seen, *answers = [
+    seen, mask, *answers = [
         helper.make_tensor_value_info(name, kind, ["services", width])
         for name, kind, width in values
     ]
-    graph = helper.make_graph(nodes, "policy", [seen], answers, initializer=_tensors(constants))
+    graph = helper.make_graph(
+        nodes, "policy", [seen, mask], answers, initializer=_tensors(constants)
+    )
     model = helper.make_model(
         graph,
         producer_name="gpupilot",
@@ -96,14 +103,16 @@ def _logits(networks: tuple[Network, ...]) -> tuple[list[Any], dict[str, Any]]:
 
 
 def _choices(constants: dict[str, Any]) -> list[Any]:
-    """Return the nodes that choose the largest logit of every axis."""
+    """Return the nodes that choose the largest allowed logit of every axis."""
     from onnx import helper
 
     parts = [f"axis_{axis}" for axis in range(len(SIZES))]
     chosen = [f"choice_{axis}" for axis in range(len(SIZES))]
     constants["sizes"] = np.array(SIZES, dtype=np.int64)
+    constants["never"] = np.array(-np.inf, dtype=np.float32)
     return [
-        helper.make_node("Split", ["logits", "sizes"], parts, axis=1),
+        helper.make_node("Where", ["mask", "logits", "never"], ["allowed"]),
+        helper.make_node("Split", ["allowed", "sizes"], parts, axis=1),
         *(
             helper.make_node("ArgMax", [part], [choice], axis=1, keepdims=1)
             for part, choice in zip(parts, chosen, strict=True)

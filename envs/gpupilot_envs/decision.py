@@ -17,6 +17,7 @@ from gpupilot_envs.actions import (
     AXES,
     CHOICES,
     KNOB_FIELDS,
+    NEUTRAL,
     REFERENCE_PRICE,
     Controller,
     advise,
@@ -26,6 +27,7 @@ from gpupilot_envs.actions import (
     remember,
 )
 from gpupilot_envs.compiled import compiled
+from gpupilot_envs.doubt import doubt
 from gpupilot_envs.following import Known, Ring, follow, fresh_rows
 from gpupilot_envs.guardrail import (
     fresh_memory_rows,
@@ -42,6 +44,7 @@ from gpupilot_envs.observation import (
     service_row,
 )
 from gpupilot_envs.profile import ServiceProfile
+from gpupilot_envs.reasons import Reason
 from gpupilot_envs.serving.capacity import Capacity
 from gpupilot_envs.signals import SIGNAL_FIELDS, SIGNAL_INDEX
 
@@ -59,6 +62,8 @@ _DRAIN = KNOB_FIELDS.index("drain_s")
 _NEWEST = int(Known.NEWEST)
 _COUNT = int(Known.COUNT)
 _RING_AT = int(Ring.AT)
+_CLASSICAL = np.array(NEUTRAL, dtype=np.int64)
+_STRANGE = Reason.OUT_OF_DISTRIBUTION.bit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +112,7 @@ class Seats:
         advice: What the classical controller makes of it, see :func:`actions.advise`.
         masks: Which values of the action can be chosen, bool, shape ``(n, CHOICES)``.
         before: Previous action of every service in -1..1, shape ``(n, len(AXES))``.
+        doubts: Decisions left to the classical controller, see :mod:`.doubt`, int64, ``(n,)``.
         reasons: Bits of the guardrail's reasons at the last decision, int64, ``(n,)``.
     """
 
@@ -123,7 +129,9 @@ class Seats:
         self.observations = np.zeros((n, len(FIELDS)), dtype=np.float32)
         self.advice = np.full((n, len(ADVICE_FIELDS)), np.nan)
         self.masks = np.ones((n, CHOICES), dtype=np.bool_)
+        self.doubts = np.zeros(n, dtype=np.int64)
         self.reasons = np.zeros(n, dtype=np.int64)
+        self._familiar = np.zeros(n, dtype=np.bool_)
 
     def seat(self, services: Sequence[Service]) -> None:
         """Give every seat a service and an empty history."""
@@ -152,6 +160,7 @@ class Seats:
             kept[indices] = empty
         self._memory[indices] = fresh_memory_rows(1, self._memory.shape[1] - 3)[0]
         self.before[indices] = 0.0
+        self.doubts[indices] = 0
 
     def reprice(self, price: NDArray[np.float64], z: NDArray[np.float64]) -> None:
         """Set the price of a late request and the margin that follows it, shape ``(n,)`` each."""
@@ -189,7 +198,11 @@ class Seats:
         return self.observations
 
     def decide(
-        self, actions: NDArray[np.int64], running: NDArray[np.int64], now_s: NDArray[np.float64]
+        self,
+        actions: NDArray[np.int64],
+        running: NDArray[np.int64],
+        now_s: NDArray[np.float64],
+        strange: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.int64]:
         """Return the replicas granted to every service, shape ``(n,)``.
 
@@ -197,12 +210,15 @@ class Seats:
             actions: One index per axis, int64, shape ``(n, len(AXES))``.
             running: Replicas each service was last told to run, shape ``(n,)``.
             now_s: Time of the decision, shape ``(n,)``.
+            strange: Whose observation the policy was not trained on, shape ``(n,)``; ``None``
+                where it is in training.
         """
         granted = np.empty(self.n, dtype=np.int64)
         _decide_all(
             actions,
             running,
             now_s,
+            self._familiar if strange is None else strange,
             self._row,
             self._ring,
             self._ordered,
@@ -212,6 +228,7 @@ class Seats:
             self._limits,
             self._memory,
             self.before,
+            self.doubts,
             granted,
             self.reasons,
         )
@@ -291,6 +308,7 @@ def _decide_all(
     actions: NDArray[np.int64],
     running: NDArray[np.int64],
     now_s: Floats,
+    strange: NDArray[np.bool_],
     rows: Floats,
     ring: Floats,
     ordered: Floats,
@@ -300,14 +318,17 @@ def _decide_all(
     limits: Floats,
     memory: Floats,
     before: Floats,
+    doubts: NDArray[np.int64],
     granted: NDArray[np.int64],
     reasons: NDArray[np.int64],
 ) -> None:
     size = ring.shape[1]
     for i in range(actions.shape[0]):
         last, filled = int(known[i, _NEWEST]), int(known[i, _COUNT])
-        ask = decode(actions[i], ring[i], ordered[i], known[i], service[i, 0], knobs[i], running[i])
-        remember(actions[i], before[i])
+        doubts[i] = doubt(doubts[i], strange[i])
+        action = _CLASSICAL if doubts[i] > 0 else actions[i]
+        ask = decode(action, ring[i], ordered[i], known[i], service[i, 0], knobs[i], running[i])
+        remember(action, before[i])
         age_s, history_s, rate_rps = np.nan, 0.0, np.nan
         if filled > 0:
             newest_s, behind_s = ring[i, last, _RING_AT], rows[i, _AGE]
@@ -327,4 +348,6 @@ def _decide_all(
             service[i, 1],
             int(service[i, 9]),
         )
+        if doubts[i] > 0:
+            reasons[i] |= _STRANGE
         remember_change(memory[i], running[i], granted[i], now_s[i])

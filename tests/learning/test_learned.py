@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,16 +11,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gpupilot_agent.baselines.queueing_model import QueueingModel
 from gpupilot_agent.bundle import Bundle
 from gpupilot_agent.learned import LearnedMemory, LearnedPolicy, knobs_of
+from gpupilot_agent.ood import Familiar
 from gpupilot_agent.policies import View, fresh_history
-from gpupilot_envs.actions import NEUTRAL, SIZES
+from gpupilot_agent.rollout import decide
+from gpupilot_envs.actions import CHOICES, NEUTRAL, SIZES
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.decision import Seats, Service
+from gpupilot_envs.doubt import DOUBT_DECISIONS
 from gpupilot_envs.following import HISTORY_ROWS, PERIOD_S
-from gpupilot_envs.guardrail import GuardrailMemory, restrain
+from gpupilot_envs.guardrail import GuardrailMemory
+from gpupilot_envs.observation import HIGH, LOW
+from gpupilot_envs.reasons import Reason, reasons_of
 from gpupilot_envs.signals import History, Signals
 
 Readings = Callable[..., list[Signals]]
@@ -38,25 +46,17 @@ def _view(service: Service, history: History, running: int, now_s: float) -> Vie
 
 
 def _scalar(service: Service, policy: LearnedPolicy, readings: list[Signals]) -> list[Any]:
-    """Drive the scalar path: History, Policy.act, restrain; return observations and grants."""
+    """Drive the scalar path, :func:`decide`; return what is remembered, granted and said."""
     history, memory, guard, running = fresh_history(policy), None, GuardrailMemory(), 3
     seen: list[Any] = []
     for reading in readings:
         history = history.push(reading)
         view = _view(service, history, running, reading.at_s)
-        proposal = policy.act(view, memory)
-        memory = proposal.memory
-        verdict = restrain(
-            proposal.ask,
-            view.current,
-            history,
-            service.limits,
-            reading.at_s,
-            guard,
-            service.capacity.saturation_rps,
-        )
-        guard, running = verdict.memory, verdict.allocation.replicas
-        seen.append((memory.known.tobytes(), memory.before.tobytes(), running))
+        decided = decide(policy, view, memory, guard)
+        memory, guard = decided.memory, decided.guard_memory
+        running = decided.decision.granted.replicas
+        known, before = memory.known.tobytes(), memory.before.tobytes()
+        seen.append((known, before, running, decided.decision.reasons))
     return seen
 
 
@@ -73,24 +73,62 @@ def _batched(service: Service, bundle: Bundle, streams: list[list[Signals]]) -> 
     seen: list[list[Any]] = [[] for _ in range(n)]
     for step in zip(*streams, strict=True):
         rows = np.stack([reading.row() for reading in step])
-        actions = bundle.act(seats.observe(np.arange(n), rows, running), seats.masks)
-        running = seats.decide(actions, running, np.array([r.at_s for r in step]))
+        answer = bundle.answer(seats.observe(np.arange(n), rows, running), seats.masks)
+        now_s = np.array([reading.at_s for reading in step])
+        running = seats.decide(answer.actions, running, now_s, answer.strange)
         for i in range(n):
             known, before = seats._known[i].tobytes(), seats.before[i].tobytes()
-            seen[i].append((known, before, int(running[i])))
+            reasons = reasons_of(int(seats.reasons[i]))
+            seen[i].append((known, before, int(running[i]), reasons))
     return seen
 
 
+@pytest.fixture
+def ordinary(service: Service, bundle: Bundle, readings: Readings) -> np.ndarray:
+    """Return what ordinary readings look like to the policy."""
+    policy, memory, seen = LearnedPolicy(bundle=bundle), None, []
+    history = fresh_history(policy)
+    for reading in readings(400, seed=9):
+        history = history.push(reading)
+        view = _view(service, history, 4, reading.at_s)
+        seen.append(policy.see(view, memory).observation)
+        memory = policy.act(view, memory).memory
+    return np.stack(seen)
+
+
+@pytest.fixture
+def familiar(ordinary: np.ndarray) -> Familiar:
+    """Return a box around what ordinary readings look like to the policy."""
+    return Familiar(low=ordinary.min(axis=0) - 0.05, high=ordinary.max(axis=0) + 0.05)
+
+
+@pytest.mark.parametrize("networks", [0, 1, 3])
 def test_scalar_and_vectorised_decisions_are_equal_bit_for_bit(
-    service: Service, bundle: Bundle, readings: Readings
+    service: Service,
+    bundle: Bundle,
+    make_bundle: Callable[[int], Bundle],
+    ordinary: np.ndarray,
+    familiar: Familiar,
+    readings: Readings,
+    networks: int,
 ) -> None:
-    """Beyond the ring, with missing values and with memory carried."""
+    """Beyond the ring, with missing values, memory carried, and doubts that come and go."""
+    others = tuple(make_bundle(seed).networks[0] for seed in range(1, networks))
+    bundle = replace(bundle, networks=(*bundle.networks, *others))
+    if networks:
+        anything = np.ones((len(ordinary), CHOICES), dtype=np.bool_)
+        spreads = bundle.answer(ordinary, anything).spreads
+        most = np.quantile(spreads, 0.99) if networks > 1 else np.inf
+        bundle = replace(bundle, familiar=replace(familiar, spread_max=float(most)))
     streams = [
         readings(HISTORY_ROWS + 60, seed=seed, missing=0.1 * (seed % 2)) for seed in range(6)
     ]
     together = _batched(service, bundle, streams)
     for stream, batched in zip(streams, together, strict=True):
         assert _scalar(service, LearnedPolicy(bundle=bundle), stream) == batched
+    doubted = [Reason.OUT_OF_DISTRIBUTION in row[3] for batched in together for row in batched]
+    assert any(doubted) == bool(networks)
+    assert not all(doubted)
 
 
 def test_scalar_and_vectorised_observations_are_equal_bit_for_bit(
@@ -209,3 +247,68 @@ def test_the_operator_side_imports_neither_torch_nor_gymnasium() -> None:
         "sys.exit(any(m in sys.modules for m in ('torch', 'gymnasium', 'stable_baselines3')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+NUMBERS = st.one_of(st.none(), st.sampled_from([0.0, 1e-9, 1e12, -1e6, math.inf, math.nan]))
+
+
+@st.composite
+def nonsense(draw: st.DrawFn) -> list[Signals]:
+    """Return readings that no service gives: latencies of days, negative queues, infinities."""
+    return [
+        Signals(
+            at_s=PERIOD_S * (1 + i),
+            window_s=PERIOD_S,
+            age_s=0.0,
+            rate_rps=draw(st.sampled_from([0.0, 1e-6, 1e9, 1e300])),
+            latency_p95_s=draw(st.sampled_from([1e6, -1.0, math.nan])),
+            attainment_ratio=draw(NUMBERS),
+            queue_time_s=draw(st.sampled_from([1e6, 1e300])),
+            batch_mean=draw(NUMBERS),
+            pending_requests=draw(st.sampled_from([1e9, 1e300])),
+            gpu_busy_ratio=draw(NUMBERS),
+            replicas_ready=draw(st.integers(0, 10**9)),
+            replicas_pending=draw(st.integers(0, 10**9)),
+        )
+        for i in range(draw(st.integers(1, 8)))
+    ]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stream=nonsense())
+def test_nonsense_never_acts_through_the_network(
+    service: Service, bundle: Bundle, familiar: Familiar, stream: list[Signals]
+) -> None:
+    policy = LearnedPolicy(bundle=replace(bundle, familiar=familiar))
+    classical = LearnedPolicy(bundle=_neutral(bundle))
+    memory: Any = None
+    history, guard = fresh_history(policy), GuardrailMemory()
+    for reading in stream:
+        history = history.push(reading)
+        view = _view(service, history, 4, reading.at_s)
+        decided = decide(policy, view, memory, guard)
+        alone = decide(classical, view, memory, guard)
+        assert Reason.OUT_OF_DISTRIBUTION in decided.decision.reasons
+        assert "because" in decided.decision.why
+        assert decided.decision.granted == alone.decision.granted
+        assert (decided.memory.before == 0.0).all()
+        memory, guard = decided.memory, decided.guard_memory
+
+
+def test_a_doubt_lasts_a_minute_after_the_last_strange_observation(
+    service: Service, bundle: Bundle, familiar: Familiar, readings: Readings
+) -> None:
+    everything = replace(familiar, low=LOW, high=HIGH, spread_max=np.inf)
+    nothing = replace(everything, low=HIGH + 1.0, high=HIGH + 1.0)
+    memory: Any = None
+    doubted = []
+    history = fresh_history(LearnedPolicy(bundle=bundle))
+    for step, reading in enumerate(readings(40, seed=2)):
+        history = history.push(reading)
+        view = _view(service, history, 4, reading.at_s)
+        box = nothing if step in (3, 5) else everything
+        proposal = LearnedPolicy(bundle=replace(bundle, familiar=box)).act(view, memory)
+        memory = proposal.memory
+        doubted.append(proposal.instead is not None)
+    last = 5 + DOUBT_DECISIONS
+    assert doubted == [False] * 3 + [True] * (last - 3) + [False] * (40 - last)

@@ -15,7 +15,15 @@ import pytest
 
 from gpupilot_agent.bundle import Bundle
 from gpupilot_agent.onnx_export import export
+from gpupilot_envs.actions import SIZES
 from gpupilot_envs.observation import FIELDS, HIGH, LOW
+
+
+def _masks(n: int) -> np.ndarray:
+    """Return masks that forbid a third of the choices and never the first of an axis."""
+    masks = np.random.default_rng(n).random((n, sum(SIZES))) > 1 / 3
+    masks[:, np.cumsum((0, *SIZES[:-1]))] = True
+    return masks
 
 
 @pytest.mark.parametrize("networks", [1, 3])
@@ -29,9 +37,10 @@ def test_onnxruntime_gives_the_same_logits_and_actions(
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for n in (1, 500):
         seen = np.random.default_rng(n).uniform(LOW, HIGH, (n, len(FIELDS))).astype(np.float32)
-        logits, action = session.run(["logits", "action"], {"observation": seen})
+        masks = _masks(n)
+        logits, action = session.run(["logits", "action"], {"observation": seen, "mask": masks})
         assert logits == pytest.approx(bundle.logits(seen), rel=1e-5, abs=1e-5)
-        assert (action == bundle.act(seen, np.ones(logits.shape, dtype=np.bool_))).all()
+        assert (action == bundle.act(seen, masks)).all()
 
 
 def test_the_model_says_what_it_is(bundle: Bundle, tmp_path: Path) -> None:

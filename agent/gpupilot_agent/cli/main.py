@@ -11,9 +11,11 @@ import typer
 
 from gpupilot_agent.cli import (
     calibrate,
+    card,
     compare,
     demo,
     explain,
+    export,
     gate,
     record,
     report,
@@ -50,6 +52,8 @@ app.command("gate", epilog=gate.EXAMPLES)(gate.gate)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("record", epilog=record.EXAMPLES)(record.record)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
+app.command("card", epilog=card.EXAMPLES)(card.card)
+app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
 
 

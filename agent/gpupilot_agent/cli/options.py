@@ -48,6 +48,16 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random; same 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
 Out = Annotated[Path, typer.Option(help="Where to write.", metavar="PATH")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes that work at once.")]
+BundleDigest = Annotated[
+    str | None,
+    typer.Option(help="Refuse the policy unless its file has this digest.", metavar="sha256:HEX"),
+]
+BundleKey = Annotated[
+    Path | None,
+    typer.Option(
+        help="Refuse the policy unless this Ed25519 public key (PEM) signed it.", metavar="KEY"
+    ),
+]
 ScaleToReplicas = Annotated[
     float | None,
     typer.Option(help="Scale each trace so that its mean demand is what so many replicas carry."),
