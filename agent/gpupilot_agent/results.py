@@ -122,7 +122,14 @@ class Row(_Part):
     """
 
     kind: Literal[
-        "default", "tuned_rule", "tuned_queueing", "clairvoyant", "oracle", "perfect", "bursts"
+        "default",
+        "tuned_rule",
+        "tuned_queueing",
+        "tuned_predictive",
+        "clairvoyant",
+        "oracle",
+        "perfect",
+        "bursts",
     ]
     policy: str
     against: str = Field(description="the policy it is compared with, or perfect-information")

@@ -44,7 +44,7 @@ def service() -> ServiceProfile:
 def config() -> GateConfig:
     return GateConfig(
         targets=Targets(latency_s=0.2, attainment_ratio=0.95),
-        baselines=("queueing",),
+        baselines=("queueing-5s",),
         limits=Limits(replicas_max=12),
         trials=1,
         seeds=2,
@@ -153,7 +153,7 @@ def test_the_same_decisions_are_held_because_nothing_differs(
     proof = gate(twin, [recorded(100)], config, now=NOW, profile=service)
     assert proof.verdict == "hold"
     assert codes(proof) == {Code.NO_DIFFERENCE}
-    assert proof.baselines["queueing-tuned"].cost_as_they_ran.mean == 0.0
+    assert proof.baselines["queueing-5s-tuned"].cost_as_they_ran.mean == 0.0
 
 
 def test_a_dearer_policy_is_held_because_the_baseline_is_cheaper(
@@ -163,7 +163,7 @@ def test_a_dearer_policy_is_held_because_the_baseline_is_cheaper(
     proof = gate(wasteful, [recorded(100)], config, now=NOW, profile=service)
     assert proof.verdict == "hold"
     assert codes(proof) == {Code.BASELINE_CHEAPER}
-    assert "queueing-tuned" in proof.reasons[0].text
+    assert "queueing-5s-tuned" in proof.reasons[0].text
 
 
 def test_a_cheap_policy_that_is_late_is_held(service: ServiceProfile, config: GateConfig) -> None:

@@ -44,6 +44,7 @@ def score(cost: float, late: float, *, stepped: bool = False, proves: bool = Fal
         held={},
         overridden=1,
         unfamiliar=0,
+        geared=False,
         windows=(half, half),
         duals=((1.0,) * len(PRICES),) * 2 if proves else (),
     )

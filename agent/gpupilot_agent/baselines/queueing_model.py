@@ -9,7 +9,7 @@ found with its real batcher, so the controller knows about batching. Defaults ar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isnan
+from math import ceil, isnan
 from operator import attrgetter
 from typing import Any
 
@@ -20,6 +20,9 @@ from gpupilot_agent.baselines.proposing import propose
 from gpupilot_agent.policies import Proposal, View
 from gpupilot_envs.queueing import AT, PENDING, RATE, WINDOW, needs, settle
 from gpupilot_envs.signals import History
+
+HISTORY_S = 960.0
+"""Seconds over which forecast errors are kept: 64 readings of a quarter of a minute."""
 
 _READ = attrgetter("at_s", "window_s", "rate_rps", "pending_requests")
 
@@ -48,6 +51,11 @@ class QueueingModel:
     conformal: bool = False
     period_s: float = 15.0
     window_s: float = 15.0
+
+    @property
+    def history_rows(self) -> int:
+        """Readings it looks back on: the same time whatever the period, its hold at least."""
+        return ceil(max(HISTORY_S, self.hold_s) / self.period_s)
 
     def act(self, view: View, memory: Any) -> Proposal:  # noqa: ARG002
         """Ask for the need at once on the way up, for the held need on the way down."""

@@ -19,6 +19,9 @@ COLUMNS = (
     "changes/h",
 )
 
+CLASSICAL = ("tuned_queueing", "tuned_predictive")
+"""References that are shown family by family."""
+
 
 def print_scores(summary: Summary) -> None:
     """Print what every policy delivered and what it took, the cheapest first."""
@@ -66,7 +69,7 @@ def _print_families(summary: Summary, name: str, level: str) -> None:
     rivals = {
         row.against: row.families
         for row in summary.rows
-        if row.policy == name and row.kind == "tuned_queueing" and f"{row.attainment:g}" == level
+        if row.policy == name and row.kind in CLASSICAL and f"{row.attainment:g}" == level
     }
     rows = [
         (family, *_family(scores[name], level), *(_both(rivals[rival][family]) for rival in rivals))

@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from gpupilot_agent.comparison.contenders import Contender
 from gpupilot_agent.comparison.scene import Scene, play, total
 from gpupilot_agent.comparison.traffic import Piece
 from gpupilot_agent.evaluation import recovery_s
-from gpupilot_agent.rollout import TIMELINE_COLUMNS, Run
+from gpupilot_agent.rollout import TIMELINE_COLUMNS, Decision, Run
 from gpupilot_agent.tracking import digest
 from gpupilot_envs.atomic import write_bytes, write_text
 from gpupilot_envs.reasons import Reason
@@ -105,6 +105,7 @@ class Score:
         held: Decisions the guardrail changed, by reason.
         overridden: Decisions the guardrail changed.
         unfamiliar: Decisions on what the policy was not trained on.
+        geared: Whether it moved anything but the replicas.
         windows: Requests, requests in time and GPU-hours window by window.
         duals: Of the oracle: what it proves, window by window, see :mod:`gpupilot_agent.perfect`.
     """
@@ -125,6 +126,7 @@ class Score:
     held: dict[str, int]
     overridden: int
     unfamiliar: int
+    geared: bool
     windows: tuple[Window, ...]
     duals: tuple[tuple[float, ...], ...] = ()
 
@@ -222,6 +224,7 @@ def _scored(task: Task, runs: list[Run]) -> Score:
             for run in runs
             for decision in run.decisions
         ),
+        geared=any(_geared(task.scene, decision) for run in runs for decision in run.decisions),
         windows=tuple(
             window
             for run, piece in _with_pieces(task, runs)
@@ -229,6 +232,11 @@ def _scored(task: Task, runs: list[Run]) -> Score:
         ),
         duals=_duals(task) if task.contender.proves else (),
     )
+
+
+def _geared(scene: Scene, decision: Decision) -> bool:
+    asked_for = scene.allocation
+    return replace(decision.granted, replicas=asked_for.replicas) != asked_for
 
 
 def _windows(task: Task, run: Run, piece: Piece) -> list[Window]:
