@@ -11,7 +11,6 @@ from gpupilot_envs.actions import Controller
 from gpupilot_envs.embedded import DEFAULT
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.limits import Limits
-from gpupilot_envs.objective import MULTIPLIER_MAX, MULTIPLIER_MIN
 from gpupilot_envs.scenarios import Ranges
 
 PPO_BOUNDS: dict[str, tuple[float, float]] = {
@@ -27,7 +26,6 @@ PPO_BOUNDS: dict[str, tuple[float, float]] = {
     "hidden": (1, 1024),
     "neutral_logit": (0.0, 20.0),
     "critic_updates": (0, 1_000_000),
-    "multiplier": (MULTIPLIER_MIN, MULTIPLIER_MAX),
     "multiplier_rate": (0.0, 1.0),
 }
 """Lowest and highest value of every setting."""

@@ -20,6 +20,7 @@ from gpupilot_agent.cli import (
     record,
     report,
     simulate,
+    study,
     train,
     tune,
 )
@@ -46,6 +47,7 @@ app = typer.Typer(
 app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
 app.command("simulate", epilog=simulate.EXAMPLES)(simulate.simulate)
 app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("study", epilog=study.EXAMPLES)(study.study)
 app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("gate", epilog=gate.EXAMPLES)(gate.gate)
