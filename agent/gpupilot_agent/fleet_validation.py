@@ -158,7 +158,7 @@ class Yardstick:
         """
         ours, theirs = found.log_late(), self.classical.log_late()
         low, high = max(ours[0], theirs[0]), min(ours[-1], theirs[-1])
-        if not low < high:
+        if low > high:
             return -np.inf
         at = np.linspace(low, high, LEVELS)
         return float((1.0 - found.cost(at) / self.classical.cost(at)).mean())

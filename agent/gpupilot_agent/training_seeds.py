@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
+import numpy as np
 from joblib import Parallel, delayed
 
 from gpupilot_agent import bundle as bundles
+from gpupilot_agent.fleet_validation import Score, Trade
 from gpupilot_agent.training import BUNDLE, train
 from gpupilot_agent.training_config import Progress, TrainConfig
 from gpupilot_envs.atomic import write_bytes, write_text
@@ -43,16 +46,15 @@ class Seeded:
         frames: Service-decisions after which its best actor was found.
         saving: GPU time saved on validation against the classical controller at equal
             attainment, as a share; ``None`` where their attainments do not meet.
-        attainment_ratio: Share of requests in time on validation.
-        cost_ratio: GPU time over what the mean demand needs, on validation.
+        cost_ratio: GPU time over what the mean demand needs, on validation at the objective's
+            attainment; ``None`` where that is beyond what was measured.
     """
 
     seed: int
     path: Path
     frames: int
     saving: float | None
-    attainment_ratio: float
-    cost_ratio: float
+    cost_ratio: float | None
 
 
 def train_seeds(
@@ -100,9 +102,18 @@ def _one(config: TrainConfig, traffic: Split | None) -> Seeded:
         path=path,
         frames=card["frames"],
         saving=card["saving_at_equal_attainment"],
-        attainment_ratio=1.0 - card["validation"]["late_ratio"],
-        cost_ratio=card["validation"]["cost_ratio"],
+        cost_ratio=_cost(card["validation"], 1.0 - config.attainment_ratio),
     )
+
+
+def _cost(validation: Mapping[str, Any], late_ratio: float) -> float | None:
+    """Return what a frontier of an evaluation card costs where so many requests are late."""
+    trade = Trade(
+        knobs=tuple(validation["knobs"]),
+        scores=tuple(Score(**score) for score in validation["scores"]),
+    )
+    cost = float(trade.cost(np.log(late_ratio)))
+    return cost if math.isfinite(cost) else None
 
 
 class _Saying:

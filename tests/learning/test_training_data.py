@@ -73,8 +73,8 @@ def test_several_seeds_leave_the_best_of_them(tmp_path: Path) -> None:
         services=16,
         copies=4,
         frames=512,
-        validation_services=8,
-        validation_steps=10,
+        validation_services=24,
+        validation_steps=120,
         ppo=PpoSettings(n_steps=16, hidden=8, critic_updates=1),
     )
     told: dict[int, str] = {}

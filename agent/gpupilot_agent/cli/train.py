@@ -183,7 +183,7 @@ def _every_seed(config: TrainConfig, seeds: int, jobs: int, *, as_json: bool) ->
     if as_json:
         show.as_json(seeds_document(results, config.out / BUNDLE))
         return
-    columns = ("seed", "saved", "in time", "cost", "at frame", "")
+    columns = ("seed", "saved", "cost at objective", "at frame", "")
     show.table("GPU time saved on validation at equal attainment", columns, seed_rows(results))
     show.line(verdict(results))
     show.line(str(config.out / BUNDLE))
@@ -211,8 +211,7 @@ def seed_rows(results: tuple[Seeded, ...]) -> list[tuple[str, ...]]:
         (
             str(result.seed),
             saved(result.saving),
-            f"{100 * result.attainment_ratio:.3f} %",
-            f"{result.cost_ratio:.4f}",
+            "not reached" if result.cost_ratio is None else f"{result.cost_ratio:.4f}",
             f"{result.frames:,}",
             "kept" if result is best else "",
         )
