@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import count
 
 from gpupilot_agent.training_config import TrainConfig
 from gpupilot_envs.embedded import find_profile
@@ -12,7 +13,7 @@ from gpupilot_envs.fleet.rates import RateLibrary
 from gpupilot_envs.fleet.table import FleetTable, FleetTables
 from gpupilot_envs.limits import Targets
 from gpupilot_envs.profile import ServiceProfile
-from gpupilot_envs.scenarios import Scenarios
+from gpupilot_envs.scenarios import Scenarios, busiest_minutes
 from gpupilot_envs.serving.capacity import capacity
 from gpupilot_envs.workload.randomisation import TRAINING_FAMILIES, random_traffic
 from gpupilot_envs.workload.splits import Split, split_by_day
@@ -117,13 +118,23 @@ def _with_generated(config: TrainConfig, split: Split) -> Split:
     )
 
 
+STEEPEST = 6.0
+"""Busiest minute over the mean beyond which generated traffic is drawn again.
+
+Where it is more, one is late whatever one does, or pays for the peak all day: little is learned.
+"""
+
+
 def _generated(seed: int, role: str, index: int) -> RateTrace:
     first = {"train": 0, "validation": 500_000}[role]
-    trace = random_traffic(
-        1_000_000 * seed + first + index,
-        duration_s=GENERATED_S,
-        bin_s=GENERATED_BIN_S,
-        families=TRAINING_FAMILIES,
-        day_s=GENERATED_S,
-    )
+    for attempt in count():
+        trace = random_traffic(
+            1_000_000 * seed + first + index + 10_000 * attempt,
+            duration_s=GENERATED_S,
+            bin_s=GENERATED_BIN_S,
+            families=TRAINING_FAMILIES,
+            day_s=GENERATED_S,
+        )
+        if trace.mean_rps > 0.0 and busiest_minutes(RateLibrary.of([trace]))[0] <= STEEPEST:
+            break
     return trace.renamed(f"generated-{trace.family}-{role}-{index}")

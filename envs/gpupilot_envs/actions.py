@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.compiled import compiled
+from gpupilot_envs.compiled import compiled, inlined
 from gpupilot_envs.following import PERIOD_S, Known, held_base, margin_of
 from gpupilot_envs.queueing import Knobs, settle
 
@@ -113,9 +113,9 @@ AXES: tuple[Axis, ...] = (
     Axis(
         name="lift",
         unit="replicas",
-        values=(-0.7, -0.35, 0.0, 0.35, 0.7),
-        neutral=2,
-        meaning="added to the need before it is rounded up: how bold the rounding is",
+        values=(-1.0, -0.6, -0.3, 0.0, 0.3, 0.6, 1.0),
+        neutral=3,
+        meaning="added to the need before it is rounded up, times a sixth of it where that is more",
     ),
     Axis(
         name="memory",
@@ -126,6 +126,9 @@ AXES: tuple[Axis, ...] = (
     ),
 )
 """The action: a ``MultiDiscrete`` of one index per axis."""
+
+LIFT_SHARE = 1.0 / 6.0
+"""Share of the need that a lift of 1 is at least worth."""
 
 SIZES: tuple[int, ...] = tuple(len(axis.values) for axis in AXES)
 NEUTRAL: tuple[int, ...] = tuple(axis.neutral for axis in AXES)
@@ -255,10 +258,16 @@ def decode(
     z = max(knobs[_Z] + _MARGINS[action[0]], 0.0)
     margin = margin_of(z, knobs[_CONFORMAL] != 0.0, ordered, known)
     held = held_base(knobs[_HOLD_S] * _HOLDS[action[1]], ring, known)
-    lift = _LIFTS[action[2]]
-    floor = _MEMORIES[action[3]] * (known[_PEAK_BASE] + margin) / slo_rps
-    need = max((base + margin) / slo_rps + lift, floor)
-    return max(settle(running, need, max((held + margin) / slo_rps + lift, need)), 0)
+    need = _lifted((base + margin) / slo_rps, action[2])
+    need = max(need, _MEMORIES[action[3]] * (known[_PEAK_BASE] + margin) / slo_rps)
+    held_need = max(_lifted((held + margin) / slo_rps, action[2]), need)
+    return max(settle(running, need, held_need), 0)
+
+
+@inlined
+def _lifted(need: float, index: int) -> float:
+    """Return the need as the lift of an action moves it: in whole or large services alike."""
+    return float(need + _LIFTS[index] * max(1.0, LIFT_SHARE * need))
 
 
 @compiled

@@ -127,7 +127,7 @@ class Scenarios:
             np.unique(tables.plants["attainment_ratio"]).tolist()
         )
         self._batch_max = np.array(batch_max, dtype=np.float64)
-        self._peaks = _peaks(rates)
+        self._peaks = busiest_minutes(rates)
         self.controller = controller
         self._limits = limits
         self.ranges = ranges
@@ -231,7 +231,7 @@ def _requests_until(rates: RateLibrary, trace: NDArray[np.int64], at_s: Floats) 
     return np.asarray(turns * rates.requests[first + bins] + within, dtype=np.float64)
 
 
-def _peaks(rates: RateLibrary) -> Floats:
+def busiest_minutes(rates: RateLibrary) -> Floats:
     """Return the busiest minute of each trace over its mean."""
     out = np.empty(len(rates.names))
     for trace in range(len(out)):

@@ -160,14 +160,14 @@ class ServingEnv(gymnasium.Env[Observation, Action]):
 
     ## Action Space
 
-    ``MultiDiscrete([9, 7, 5, 5])``; the neutral action ``[4, 3, 2, 0]`` is the classical
+    ``MultiDiscrete([9, 7, 7, 5])``; the neutral action ``[4, 3, 3, 0]`` is the classical
     controller. ``action_masks()`` says which values can be chosen now.
 
     | index | axis | values | meaning |
     |---|---|---|---|
     | 0 | margin | -2 … **0** … +3 | added to the margin in standard deviations |
     | 1 | hold | 0 … **1** … 8 | times the seconds capacity is held on the way down |
-    | 2 | lift | -0.7 … **0** … +0.7 | replicas added to the need before it is rounded up |
+    | 2 | lift | -1 … **0** … +1 | replicas added to the need before it is rounded up |
     | 3 | memory | **0** … 1 | share of the hour's peak need that is kept ready |
 
     ``actions.axes_table()`` prints every value.
