@@ -33,7 +33,7 @@ class Reason(StrEnum):
     @property
     def bit(self) -> int:
         """The flag of this reason in the compiled guardrail's answer; 0 when nothing bit."""
-        return (1 << list(Reason).index(self)) >> 1
+        return _BITS[self]
 
     @property
     def meaning(self) -> str:
@@ -46,6 +46,8 @@ def reasons_of(bits: int) -> tuple[Reason, ...]:
     found = tuple(reason for reason in Reason if bits & reason.bit)
     return found or (Reason.DESIRED_WITHIN_RANGE,)
 
+
+_BITS: dict[Reason, int] = {reason: (1 << at) >> 1 for at, reason in enumerate(Reason)}
 
 _MEANINGS: dict[Reason, str] = {
     Reason.DESIRED_WITHIN_RANGE: "what was asked lies within every limit",
