@@ -24,6 +24,7 @@ from pathlib import Path
 from gpupilot_agent.cli.scenes import bundles_of
 from gpupilot_agent.cli.scores import print_rows, print_scores
 from gpupilot_agent.comparison import CompareConfig, Scene, compare
+from gpupilot_agent.generalist import NAME as GENERALIST
 from gpupilot_agent.report import write_report
 from gpupilot_agent.results import read_summary
 from gpupilot_agent.tuned import Tuned, read_tuned
@@ -164,7 +165,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--replicas", type=float, default=5.0)
     parser.add_argument("--hours", type=float, default=2.0, help="scored per trace")
     parser.add_argument("--search-hours", type=float, default=2.0, help="searched per trace")
-    parser.add_argument("--trials", type=int, default=32, help="settings per policy")
+    parser.add_argument("--trials", type=int, default=16, help="settings per policy")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     return parser.parse_args()
@@ -190,7 +191,7 @@ def main() -> None:
         seeds=arguments.seeds,
         levels=LEVELS,
         tuned=search(arguments, scene, seen),
-        bundles=bundles_of(arguments.bundles),
+        bundles=bundles_of(arguments.bundles or [Path(GENERALIST)]),
     )
     out = arguments.out / "comparison"
     summary = read_summary(

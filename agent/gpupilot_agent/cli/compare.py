@@ -47,8 +47,8 @@ def compare(
     bundle: Annotated[
         list[Path] | None,
         typer.Option(
-            help="What `gpupilot train` wrote, for ppo; several, or a folder of them, are "
-            "trainings of one policy from different seeds.",
+            help="What `gpupilot train` wrote, for ppo, instead of the shipped policy; several, or "
+            "a folder of them, are trainings of one policy from different seeds.",
             metavar="PATH…",
         ),
     ] = None,
@@ -67,8 +67,11 @@ def compare(
     Interrupted, the same command goes on where it stopped. A folder with a finished comparison is
     never written into again.
     """
+    from gpupilot_agent.baselines.registry import TUNED
     from gpupilot_agent.comparison import CompareConfig
     from gpupilot_agent.comparison import compare as run
+    from gpupilot_agent.comparison.contenders import LEARNED
+    from gpupilot_agent.generalist import NAME as GENERALIST
     from gpupilot_agent.results import read_summary
     from gpupilot_agent.tuned import read_tuned
 
@@ -80,10 +83,13 @@ def compare(
         cv=cv,
         hours=options.hours_of(hours),
     )
+    names = names_of(policies)
+    if not bundle and any(name.removesuffix(TUNED) == LEARNED for name in names):
+        bundle = [Path(GENERALIST)]
     config = CompareConfig(
         scene=scene,
         traces=traces_of([*traces, *(more or [])]),
-        policies=names_of(policies),
+        policies=names,
         seeds=seeds,
         tuned=None if tuned is None else read_tuned(tuned),
         bundles=bundles_of(bundle or []),

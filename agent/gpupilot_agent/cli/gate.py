@@ -35,7 +35,6 @@ COLUMNS = (
 
 
 def gate(
-    policy: Annotated[Path, typer.Option(help="The bundle, or the folder a training left.")],
     service_recordings: Annotated[
         list[Path],
         typer.Option(help="Recordings of the service, oldest or newest first.", metavar="PATH…"),
@@ -45,6 +44,12 @@ def gate(
         list[Path] | None,
         typer.Argument(help="More recordings, as a shell's * gives them.", metavar="PATH"),
     ] = None,
+    policy: Annotated[
+        Path,
+        typer.Option(
+            help="The bundle, or the folder a training left; `generalist` is the shipped one."
+        ),
+    ] = Path("generalist"),
     baselines: Annotated[
         str, typer.Option(help="What the policy must beat, tuned; names separated by commas.")
     ] = "hpa,keda,queueing",

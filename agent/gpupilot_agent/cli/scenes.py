@@ -126,15 +126,22 @@ def bundle_file(path: Path) -> Path:
 def bundles_of(paths: Iterable[Path]) -> tuple[Bundle, ...]:
     """Return the policies in files, in the folders of trainings, or in folders of either.
 
+    The name ``generalist`` stands for the shipped one.
+
     Raises:
-        BundleRefused: Not a bundle of this version, or a folder without one.
+        BundleRefused: Not a bundle of this version, a folder without one, or one named twice.
     """
+    from gpupilot_agent.bundle import load
     from gpupilot_envs.errors import BundleRefused
 
-    found = [file for path in paths for file in (_bundle_files(path) if path.is_dir() else [path])]
+    found = [
+        file
+        for path in paths
+        for file in (_bundle_files(path) if path.is_dir() else [bundle_file(path)])
+    ]
     if len(set(found)) < len(found):
         raise BundleRefused("the same bundle is named twice")
-    return tuple(trusted(file) for file in found)
+    return tuple(load(file) for file in found)
 
 
 def _bundle_files(folder: Path) -> list[Path]:
