@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpupilot_agent.bundle import Answer, Bundle
+from gpupilot_agent.gearing import gear_clause, in_gear
 from gpupilot_agent.policies import Evidence, Proposal, View
 from gpupilot_envs.actions import AXES, CHOICES, NEUTRAL, decode, knobs_row, remember
 from gpupilot_envs.allocation import Allocation
@@ -21,6 +22,7 @@ from gpupilot_envs.queueing import Knobs
 Floats = NDArray[np.float64]
 
 _CLASSICAL = np.array(NEUTRAL, dtype=np.int64)
+_NEED = ADVICE_FIELDS.index("need")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,8 @@ class LearnedPolicy:
         remember(taken, memory.before)
         return Proposal(
             ask=asked,
-            why=_why(action) if doubts == 0 else self._strange(seen, answer),
+            why=(_why(action) if doubts == 0 else self._strange(seen, answer))
+            + gear_clause(view, asked),
             memory=memory,
             evidence=Evidence(
                 observation=tuple(seen.observation.tolist()),
@@ -188,7 +191,9 @@ def _decoded(action: NDArray[np.int64], view: View, seen: Seen) -> Allocation:
         seen.knobs,
         view.current.replicas,
     )
-    return replace(view.current, replicas=int(replicas))
+    if view.menu is None:
+        return replace(view.current, replicas=int(replicas))
+    return in_gear(view, view.history.matrix(), float(seen.advice[_NEED]), int(replicas))
 
 
 def knobs_of(bundle: Bundle, view: View, price: float) -> Knobs:

@@ -1,21 +1,19 @@
 """The queueing controller with all actuators: forecast, margin and backlog, then gear and replicas.
 
-What must be carried is found as :mod:`.queueing_model` finds it, in requests per second; the
-planner of :mod:`gpupilot_envs.gear_plan` then chooses the GPU share or CPU limit, instances and
-batching that would have carried the last minutes at the least cost, a change's own cost included,
-and the replicas in that gear. On a service without a menu it is the queueing controller, to the
-last digit. Defaults are ours.
+What must be carried is found as :mod:`.queueing_model` finds it; the planner of
+:mod:`gpupilot_envs.gear_plan` then chooses the GPU share or CPU limit, instances and batching that
+would have carried the last minutes at the least cost, a change's own cost included. On a service
+without a menu it is the queueing controller, to the last digit. Defaults are ours.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import isnan
 from typing import Any
 
 from gpupilot_agent.baselines.queueing_model import QueueingModel, read_rows
+from gpupilot_agent.gearing import LASTING_S, PAYBACK_S, gear_clause, in_gear
 from gpupilot_agent.policies import Proposal, View
-from gpupilot_envs.gear_plan import plan_gear, replicas_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,38 +28,22 @@ class QueueingGears(QueueingModel):
     name: str = "queueing-gears"
     beta: float = 0.2
     conformal: bool = True
-    lasting_s: float = 900.0
-    payback_s: float = 900.0
+    period_s: float = 5.0
+    window_s: float = 5.0
+    lasting_s: float = LASTING_S
+    payback_s: float = PAYBACK_S
 
     def act(self, view: View, memory: Any) -> Proposal:
         """Ask for the cheapest gear, and in it for what the queueing controller would."""
-        menu, running = view.menu, view.gear
-        if menu is None or running is None or len(menu) == 1:
-            return QueueingModel.act(self, view, memory)
+        plain = QueueingModel.act(self, view, memory)
         rows = read_rows(view.history)
-        need, held, forecast_rps, margin = self.needs(view, rows)
-        able_rps, table = view.capacity.slo_rps, menu.rows()
-        gear = plan_gear(
-            table,
-            len(menu),
-            running,
-            view.current.replicas,
+        need, _, _, _ = self.needs(view, rows)
+        ask = in_gear(
+            view,
             rows,
-            0,
-            len(rows),
-            need * able_rps,
-            held * able_rps,
-            view.profile.cold_start_s.mean,
-            self.lasting_s,
-            self.payback_s,
-            view.limits.replicas_min,
-            view.limits.replicas_max,
+            need,
+            plain.ask.replicas,
+            lasting_s=self.lasting_s,
+            payback_s=self.payback_s,
         )
-        replicas = replicas_in(
-            table[gear], table[running], view.current.replicas, need * able_rps, held * able_rps
-        )
-        ask = replace(menu.gears[gear].allocated(replicas), memory_bytes=view.current.memory_bytes)
-        if isnan(need):
-            return Proposal(ask=ask, why="no rate yet")
-        why = f"gear {gear + 1} of {len(menu)} for {forecast_rps:.6g} + {margin:.3g} rps"
-        return Proposal(ask=ask, why=why)
+        return replace(plain, ask=ask, why=plain.why + gear_clause(view, ask))

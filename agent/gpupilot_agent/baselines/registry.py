@@ -143,8 +143,8 @@ SEARCH_SPACES: dict[str, SearchSpace] = {
     "predictive": _PREDICTIVE,
     "queueing-gears": {
         **_PREDICTIVE,
-        "lasting_s": Dimension(low=60.0, high=900.0, default=900.0, log=True),
-        "payback_s": Dimension(low=60.0, high=3600.0, default=900.0, log=True),
+        "lasting_s": Dimension(low=120.0, high=900.0, default=900.0, log=True),
+        "payback_s": Dimension(low=60.0, high=900.0, default=300.0, log=True),
     },
     "predictive-5s": _PREDICTIVE,
     "clairvoyant": {"z": Dimension(low=0.0, high=4.0, default=1.0)},
