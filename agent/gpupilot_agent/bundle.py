@@ -107,7 +107,7 @@ class Bundle:
             "actions": self.actions,
             "controller": asdict(self.controller),
             "prices": [list(pair) for pair in self.prices],
-            "spread_max": _spread_max(self),
+            "familiar": _bounds(self),
         }
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
         for array in _arrays(self).values():
@@ -233,9 +233,8 @@ def _read(data: bytes) -> dict[str, NDArray[Any]]:
 
 
 def _arrays(bundle: Bundle) -> dict[str, NDArray[np.float32]]:
-    familiar = bundle.familiar
-    box = {} if familiar is None else {"familiar_low": familiar.low, "familiar_high": familiar.high}
-    return box | {
+    familiar = {} if bundle.familiar is None else bundle.familiar.arrays()
+    return familiar | {
         f"{name}_{member}_{index}": array
         for member, network in enumerate(bundle.networks)
         for index, layer in enumerate(network)
@@ -243,10 +242,8 @@ def _arrays(bundle: Bundle) -> dict[str, NDArray[np.float32]]:
     }
 
 
-def _spread_max(bundle: Bundle) -> float | None:
-    """Return the bound on disagreement; ``None`` for none, because JSON knows no infinity."""
-    bound = np.inf if bundle.familiar is None else bundle.familiar.spread_max
-    return bound if np.isfinite(bound) else None
+def _bounds(bundle: Bundle) -> dict[str, float | None] | None:
+    return None if bundle.familiar is None else bundle.familiar.bounds()
 
 
 def _document(bundle: Bundle) -> dict[str, Any]:
@@ -261,7 +258,7 @@ def _document(bundle: Bundle) -> dict[str, Any]:
         "trace_hashes": dict(bundle.trace_hashes),
         "commit": bundle.commit,
         "card": dict(bundle.card),
-        "spread_max": _spread_max(bundle),
+        "familiar": _bounds(bundle),
         "networks": [len(network) for network in bundle.networks],
         "sha256": bundle.sha256,
     }
@@ -290,6 +287,7 @@ def _assemble(
             _network(arrays, member, int(layers))
             for member, layers in enumerate(document["networks"])
         )
+        bounds = document["familiar"]
         bundle = Bundle(
             networks=networks,
             controller=Controller(**document["controller"]),
@@ -299,7 +297,7 @@ def _assemble(
             trace_hashes=document["trace_hashes"],
             commit=document["commit"],
             card=document["card"],
-            familiar=_familiar(arrays, document["spread_max"]),
+            familiar=None if bounds is None else Familiar.read(arrays, bounds),
             schema=document["schema"],
             actions=document["actions"],
         )
@@ -318,20 +316,6 @@ def _network(arrays: Mapping[str, NDArray[Any]], member: int, layers: int) -> Ne
     return tuple(
         (array(f"weight_{member}_{index}"), array(f"bias_{member}_{index}"))
         for index in range(layers)
-    )
-
-
-def _familiar(arrays: Mapping[str, NDArray[Any]], spread_max: float | None) -> Familiar | None:
-    if "familiar_low" not in arrays:
-        return None
-    low, high = (
-        np.ascontiguousarray(arrays[name], dtype=np.float32)
-        for name in ("familiar_low", "familiar_high")
-    )
-    if low.shape != (len(FIELDS),) or high.shape != low.shape or not (low <= high).all():
-        raise ValueError("its training box has another shape")
-    return Familiar(
-        low=low, high=high, spread_max=np.inf if spread_max is None else float(spread_max)
     )
 
 

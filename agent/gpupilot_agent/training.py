@@ -14,6 +14,7 @@ import numpy as np
 from stable_baselines3 import PPO
 
 from gpupilot_agent import bundle as bundles
+from gpupilot_agent.acquaintance import acquainted
 from gpupilot_agent.bundle import Bundle
 from gpupilot_agent.fleet_validation import Score, Trade, Yardstick
 from gpupilot_agent.forward import Network
@@ -219,7 +220,7 @@ class _Run:
 
     def bundle(self) -> Bundle:
         """Return the best checkpoint with the prices at which it meets each objective."""
-        row = self._best.row
+        config, row = self.config, self._best.row
         scores = tuple(Score(**score) for score in row["scores"])
         trade = Trade(knobs=tuple(row["prices"]), scores=scores)
         card = {
@@ -232,7 +233,13 @@ class _Run:
             "curve": self._log,
         }
         prices = tuple((ratio, trade.knob_for(1.0 - ratio)) for ratio in OBJECTIVES)
-        return replace(self._bundle(self._best.layers), prices=prices, card=card)
+        return acquainted(
+            replace(self._bundle(self._best.layers), prices=prices, card=card),
+            self._material.train,
+            seed=config.seed + 2,
+            services=config.validation_services,
+            steps=config.validation_steps,
+        )
 
     def progress(self, phase: str) -> Progress:
         """Return how far the run is."""

@@ -99,7 +99,14 @@ def ordinary(service: Service, bundle: Bundle, readings: Readings) -> np.ndarray
 @pytest.fixture
 def familiar(ordinary: np.ndarray) -> Familiar:
     """Return a box around what ordinary readings look like to the policy."""
-    return Familiar(low=ordinary.min(axis=0) - 0.05, high=ordinary.max(axis=0) + 0.05)
+    width = ordinary.shape[1]
+    return Familiar(
+        low=ordinary.min(axis=0) - 0.05,
+        high=ordinary.max(axis=0) + 0.05,
+        whitening=np.eye(width, dtype=np.float32),
+        centre=np.zeros(width, dtype=np.float32),
+        distance_max=1e3,
+    )
 
 
 @pytest.mark.parametrize("networks", [0, 1, 3])

@@ -46,6 +46,15 @@ def test_nonsense_is_always_strange(familiar: Familiar, seed: int) -> None:
     assert _strange(familiar, extremes).all()
 
 
+def test_a_combination_never_seen_of_values_that_were_is_strange(familiar: Familiar) -> None:
+    """Fields that always rise and fall together, one high and the next low."""
+    low, high = familiar.low, familiar.high
+    mixed = np.where(np.arange(WIDTH) % 2, low, high)[None, :].astype(np.float32)
+    assert not outside(mixed, low, high).any()
+    assert _strange(familiar, mixed).all()
+    assert "deviations off" in familiar.why(mixed[0], 0.0)
+
+
 @given(field=st.integers(0, WIDTH - 1), value=st.sampled_from([np.nan, np.inf, -np.inf]))
 def test_one_field_without_a_number_is_strange(
     familiar: Familiar, field: int, value: float

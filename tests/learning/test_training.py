@@ -170,6 +170,8 @@ def test_a_run_leaves_a_bundle_a_checkpoint_and_a_curve(config: TrainConfig) -> 
     for name in ("classical", "validation"):
         assert all(score["cost_ratio"] > 1.0 for score in bundle.card[name]["scores"])
     assert [objective for objective, _ in bundle.prices] == list(OBJECTIVES)
+    assert bundle.familiar is not None
+    assert bundle.card["familiar"]["strange"]["training, other services"] < 0.2
     rows = [json.loads(line) for line in (config.out / LOG).read_text().splitlines()]
     assert [row["frames"] for row in rows] == [1024, 2048]
     assert all(row["rollout_cost_ratio"] > 1.0 and min(row["multipliers"]) >= 3.0 for row in rows)
