@@ -61,6 +61,7 @@ def build(
         seed=seed,
         device="cpu",
     )
+    model.policy.keep_noise = settings.keep_noise
     _prefer_neutral(model, settings.neutral_logit)
     return model
 
@@ -122,6 +123,9 @@ class DualAscent(BaseCallback):  # type: ignore[misc]
 
     def _on_step(self) -> bool:
         return self._go_on
+
+    def _on_rollout_start(self) -> None:
+        self.model.policy.begin_rollout()
 
     def _on_rollout_end(self) -> None:
         _compare_copies(self.model, self._env.control.copies)

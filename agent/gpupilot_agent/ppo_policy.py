@@ -61,7 +61,21 @@ class MaskedPolicy(ActorCriticPolicy):  # type: ignore[misc]
 
     The distributions are a handful of tensor operations: the library's own, one object per axis
     and call, would take as long as the network.
+
+    Attributes:
+        keep_noise: Decisions for which a service's exploration stays the same. What one decision
+            of five seconds does is lost in the noise of the traffic, and undone by the next; what
+            is kept up for a cold start shows (R. Raffin, J. Kober and F. Stulp, "Smooth
+            Exploration for Robotic Reinforcement Learning", CoRL 2021).
     """
+
+    keep_noise: int = 1
+    _noise: Tensor | None = None
+    _kept: int = 0
+
+    def begin_rollout(self) -> None:
+        """Draw new exploration at the next decision."""
+        self._noise = None
 
     def _build_mlp_extractor(self) -> None:
         self.mlp_extractor = Bodies(self.net_arch[0])
@@ -69,7 +83,7 @@ class MaskedPolicy(ActorCriticPolicy):  # type: ignore[misc]
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Return chosen actions, values and the logarithms of the actions' probabilities."""
         logs = self._log_probabilities(obs)
-        actions = self._choose(logs, deterministic)
+        actions = _largest(logs if deterministic else logs + self._explore(logs))
         values = self.value_net(self.mlp_extractor.forward_critic(obs))
         return actions, values, _of_actions(logs, actions)
 
@@ -86,7 +100,15 @@ class MaskedPolicy(ActorCriticPolicy):  # type: ignore[misc]
         return values
 
     def _predict(self, observation: Tensor, deterministic: bool = False) -> Tensor:
-        return self._choose(self._log_probabilities(observation), deterministic)
+        logs = self._log_probabilities(observation)
+        return _largest(logs if deterministic else logs + _gumbel(logs))
+
+    def _explore(self, logs: Tensor) -> Tensor:
+        """Return the noise of these decisions: the largest sum with it is a sample."""
+        if self._noise is None or self._kept >= self.keep_noise:
+            self._noise, self._kept = _gumbel(logs), 0
+        self._kept += 1
+        return self._noise
 
     def _log_probabilities(self, obs: Tensor) -> Tensor:
         """Return the logarithm of the probability of every value, axis after axis."""
@@ -96,13 +118,15 @@ class MaskedPolicy(ActorCriticPolicy):  # type: ignore[misc]
         axes = [torch.log_softmax(axis, dim=1) for axis in torch.split(logits, SIZES, dim=1)]
         return torch.cat(axes, dim=1)
 
-    @staticmethod
-    def _choose(logs: Tensor, deterministic: bool) -> Tensor:
-        """Return the most likely value of every axis, or a sample (Gumbel's trick)."""
-        if not deterministic:
-            logs = logs - torch.log(-torch.log(torch.rand_like(logs).clamp_min(1e-20)))
-        axes = torch.split(logs, SIZES, dim=1)
-        return torch.stack([axis.argmax(dim=1) for axis in axes], dim=1)
+
+def _gumbel(like: Tensor) -> Tensor:
+    """Return standard Gumbel noise (E. J. Gumbel, 1954)."""
+    return -torch.log(-torch.log(torch.rand_like(like).clamp_min(1e-20)))
+
+
+def _largest(logs: Tensor) -> Tensor:
+    """Return the index of the largest number of every axis."""
+    return torch.stack([axis.argmax(dim=1) for axis in torch.split(logs, SIZES, dim=1)], dim=1)
 
 
 _STARTS = torch.tensor(np.concatenate([[0], np.cumsum(SIZES)[:-1]]))

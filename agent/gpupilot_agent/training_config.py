@@ -24,6 +24,7 @@ PPO_BOUNDS: dict[str, tuple[float, float]] = {
     "learning_rate_end": (0.0, 1.0),
     "entropy": (0.0, 1.0),
     "hidden": (1, 1024),
+    "keep_noise": (1, 4096),
     "neutral_logit": (0.0, 20.0),
     "critic_updates": (0, 1_000_000),
     "multiplier_rate": (0.0, 1.0),
@@ -46,6 +47,7 @@ class PpoSettings:
         learning_rate_end: Of Adam, at the end; linear between.
         entropy: Weight of the entropy bonus.
         hidden: Units of the two tanh layers of actor and critic.
+        keep_noise: Decisions for which a service's exploration stays the same.
         neutral_logit: Lead of the neutral action's logit at the start.
         critic_updates: First updates that fit only the critic.
         multiplier_rate: Step size of the dual ascent.
@@ -61,7 +63,8 @@ class PpoSettings:
     learning_rate_end: float = 1e-4
     entropy: float = 0.001
     hidden: int = 64
-    neutral_logit: float = 1.0
+    keep_noise: int = 8
+    neutral_logit: float = 3.5
     critic_updates: int = 4
     multiplier_rate: float = 0.05
 
