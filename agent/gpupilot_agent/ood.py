@@ -63,7 +63,7 @@ class Familiar:
             ValueError: One of them has another shape or makes no sense.
         """
         width = len(FIELDS)
-        shapes: dict[str, tuple[int, ...]] = {name: (width,) for name in ("low", "high", "centre")}
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("low", "high", "centre"), (width,))
         shapes["whitening"] = (width, width)
         found = {
             name: np.ascontiguousarray(arrays[f"familiar_{name}"], dtype=np.float32)

@@ -16,7 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpupilot_envs.compiled import compiled, inlined
-from gpupilot_envs.following import PERIOD_S, Known, held_base, margin_of
+from gpupilot_envs.following import (
+    MEAN_WINDOWS_S,
+    PERIOD_S,
+    Known,
+    held_base,
+    margin_of,
+    mean_and_spread,
+)
 from gpupilot_envs.queueing import Knobs, settle
 
 Floats = NDArray[np.float64]
@@ -124,6 +131,13 @@ AXES: tuple[Axis, ...] = (
         neutral=0,
         meaning="share of the hour's decaying peak need that is kept ready whatever comes",
     ),
+    Axis(
+        name="anchor",
+        unit="seconds",
+        values=(0.0, *MEAN_WINDOWS_S[:3]),
+        neutral=0,
+        meaning="run for the mean and deviation of so long instead of the forecast; 0 forecasts",
+    ),
 )
 """The action: a ``MultiDiscrete`` of one index per axis."""
 
@@ -135,14 +149,15 @@ NEUTRAL: tuple[int, ...] = tuple(axis.neutral for axis in AXES)
 CHOICES = sum(SIZES)
 """Length of a mask, and of a policy's logits: every value of every axis."""
 
-_MARGINS, _HOLDS, _LIFTS, _MEMORIES = (np.array(axis.values) for axis in AXES)
+_MARGINS, _HOLDS, _LIFTS, _MEMORIES, _ANCHORS = (np.array(axis.values) for axis in AXES)
 _MARGIN_SPAN = max(abs(value) for value in AXES[0].values)
 _HOLD_SPAN = math.log2(1.0 + max(AXES[1].values)) - 1.0
 _LIFT_SPAN = max(abs(value) for value in AXES[2].values)
-_MARGIN_NEUTRAL, _HOLD_NEUTRAL, _LIFT_NEUTRAL, _MEMORY_NEUTRAL = NEUTRAL
+_MARGIN_NEUTRAL, _HOLD_NEUTRAL, _LIFT_NEUTRAL, _MEMORY_NEUTRAL, _ANCHOR_NEUTRAL = NEUTRAL
 _HOLD_AT = SIZES[0]
 _LIFT_AT = _HOLD_AT + SIZES[1]
 _MEMORY_AT = _LIFT_AT + SIZES[2]
+_ANCHOR_AT = _MEMORY_AT + SIZES[3]
 
 
 def action_table() -> list[dict[str, object]]:
@@ -257,9 +272,14 @@ def decode(
         return running
     z = max(knobs[_Z] + _MARGINS[action[0]], 0.0)
     margin = margin_of(z, knobs[_CONFORMAL] != 0.0, ordered, known)
+    floor = _MEMORIES[action[3]] * (known[_PEAK_BASE] + margin) / slo_rps
+    if action[4] > 0:
+        mean, spread = mean_and_spread(known, action[4] - 1)
+        backlog = base - known[_AHEAD]
+        need = max(_lifted((mean + z * spread + backlog) / slo_rps, action[2]), floor)
+        return max(settle(running, need, need), 0)
     held = held_base(knobs[_HOLD_S] * _HOLDS[action[1]], ring, known)
-    need = _lifted((base + margin) / slo_rps, action[2])
-    need = max(need, _MEMORIES[action[3]] * (known[_PEAK_BASE] + margin) / slo_rps)
+    need = max(_lifted((base + margin) / slo_rps, action[2]), floor)
     held_need = max(_lifted((held + margin) / slo_rps, action[2]), need)
     return max(settle(running, need, held_need), 0)
 
@@ -299,7 +319,9 @@ def allow(
         mask[_HOLD_AT + k] = k == _HOLD_NEUTRAL or not (blind or (full and k > _HOLD_NEUTRAL))
     for k in range(_MEMORY_AT - _LIFT_AT):
         mask[_LIFT_AT + k] = k == _LIFT_NEUTRAL or not (blind or (full and k > _LIFT_NEUTRAL))
-    for k in range(mask.shape[0] - _MEMORY_AT):
+    for k in range(mask.shape[0] - _ANCHOR_AT):
+        mask[_ANCHOR_AT + k] = k == _ANCHOR_NEUTRAL or not (blind or full)
+    for k in range(_ANCHOR_AT - _MEMORY_AT):
         idle = blind or full or _MEMORIES[k] * advice[4] <= advice[1]
         mask[_MEMORY_AT + k] = k == _MEMORY_NEUTRAL or not idle
 
@@ -311,3 +333,4 @@ def remember(action: NDArray[np.int64], before: Floats) -> None:
     before[1] = (math.log2(1.0 + _HOLDS[action[1]]) - 1.0) / _HOLD_SPAN
     before[2] = _LIFTS[action[2]] / _LIFT_SPAN
     before[3] = _MEMORIES[action[3]]
+    before[4] = action[4] / (len(_ANCHORS) - 1.0)

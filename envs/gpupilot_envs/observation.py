@@ -119,6 +119,7 @@ BEFORE_SEEN: tuple[Field, ...] = (
     _field("hold_before", "ratio", -1, 1, "previous hold action, 0 is the classical one"),
     _field("lift_before", "ratio", -1, 1, "previous lift action, 0 is the classical one"),
     _field("memory_before", "ratio", -1, 1, "previous memory action, 0 is the classical one"),
+    _field("anchor_before", "ratio", -1, 1, "previous anchor action, 0 is the classical one"),
 )
 """What was done last, one field per axis of the action."""
 

@@ -160,8 +160,8 @@ class ServingEnv(gymnasium.Env[Observation, Action]):
 
     ## Action Space
 
-    ``MultiDiscrete([9, 7, 7, 5])``; the neutral action ``[4, 3, 3, 0]`` is the classical
-    controller. ``action_masks()`` says which values can be chosen now.
+    ``MultiDiscrete([9, 7, 7, 5, 4])``; the neutral action ``[4, 3, 3, 0, 0]`` is the
+    classical controller. ``action_masks()`` says which values can be chosen now.
 
     | index | axis | values | meaning |
     |---|---|---|---|
@@ -169,6 +169,7 @@ class ServingEnv(gymnasium.Env[Observation, Action]):
     | 1 | hold | 0 … **1** … 8 | times the seconds capacity is held on the way down |
     | 2 | lift | -1 … **0** … +1 | replicas added to the need before it is rounded up |
     | 3 | memory | **0** … 1 | share of the hour's peak need that is kept ready |
+    | 4 | anchor | **0**, 60, 300, 900 | size for a mean of so many seconds, not for a forecast |
 
     ``actions.axes_table()`` prints every value.
 

@@ -51,13 +51,13 @@ def test_best_and_worst_scripted_policies_differ_by_many_sigmas(
 ) -> None:
     """A reward blind to the actions, as found in public work, would show no difference."""
     neutral, _ = _play(make_scenarios(), lambda _: NEUTRAL)
-    worst, _ = _play(make_scenarios(), lambda _: (0, 0, 0, 0))
+    worst, _ = _play(make_scenarios(), lambda _: (0, 0, 0, 0, 0))
     assert _sigmas(_return(neutral), _return(worst)) > 5.0
 
 
 def test_flapping_strictly_lowers_the_return(make_scenarios: MakeScenarios) -> None:
     held, _ = _play(make_scenarios(), lambda _: NEUTRAL)
-    flapping, _ = _play(make_scenarios(), lambda k: (8, 0, 6, 0) if k % 2 else (0, 0, 0, 0))
+    flapping, _ = _play(make_scenarios(), lambda k: (8, 0, 6, 0, 0) if k % 2 else (0, 0, 0, 0, 0))
     assert _sigmas(_return(held), _return(flapping)) > 5.0
     assert flapping[:, 2].sum() < held[:, 2].sum()
 
@@ -69,14 +69,14 @@ def test_imitating_the_baseline_is_not_the_optimum(make_scenarios: MakeScenarios
         ranges=Ranges(demand_replicas=(4.0, 8.0), cold_start_s=(3.0, 6.0)),
     )
     baseline, _ = _play(fat, lambda _: NEUTRAL)
-    leaner, _ = _play(fat, lambda _: (2, 1, 3, 0))
+    leaner, _ = _play(fat, lambda _: (2, 1, 3, 0, 0))
     assert _sigmas(_return(leaner), _return(baseline)) > 5.0
 
 
 def test_saturation_never_pays(make_scenarios: MakeScenarios) -> None:
     """Fewer replicas than the demand earns less than the classical controller, always."""
     thin = make_scenarios(controller=Controller(z=0.0, hold_s=15.0, alpha=0.2))
-    saturated, _ = _play(thin, lambda _: (0, 0, 0, 0))
+    saturated, _ = _play(thin, lambda _: (0, 0, 0, 0, 0))
     served, _ = _play(make_scenarios(), lambda _: NEUTRAL)
     assert saturated[:, 0].mean() > served[:, 0].mean()
     assert _sigmas(_return(served), _return(saturated)) > 3.0
@@ -106,7 +106,7 @@ def test_copies_differ_by_their_actions_alone(make_scenarios: MakeScenarios) -> 
         assert (groups == groups[:, :1]).all()
     assert not (groups[0, 0] == groups[1, 0]).all()
     different = same.copy()
-    different[::4] = (8, 6, 6, 4)
+    different[::4] = (8, 6, 6, 4, 0)
     for _ in range(10):
         step = control.step(different)
     assert len(np.unique(step.observations[:4], axis=0)) == 2

@@ -98,7 +98,7 @@ def test_episode_0_is_the_classical_controller(make_scenarios: MakeScenarios) ->
 
 
 def _boldest(seen: np.ndarray, _masks: np.ndarray) -> np.ndarray:
-    return np.tile((0, 0, 0, 0), (len(seen), 1))
+    return np.tile((0, 0, 0, 0, 0), (len(seen), 1))
 
 
 def test_ppo_finds_the_known_optimum_of_a_tiny_world(make_scenarios: MakeScenarios) -> None:
@@ -112,7 +112,7 @@ def test_ppo_finds_the_known_optimum_of_a_tiny_world(make_scenarios: MakeScenari
     after = score(scenarios, layers_policy(model).act, seed=9, services=16, steps=40)
     best = score(
         scenarios,
-        lambda seen, _masks: np.tile((0, 0, 0, 0), (len(seen), 1)),
+        lambda seen, _masks: np.tile((0, 0, 0, 0, 0), (len(seen), 1)),
         seed=9,
         services=16,
         steps=40,
