@@ -84,6 +84,13 @@ def test_an_unknown_profile_name_lists_the_known_ones(shell: Shell) -> None:
     refused(ended, "resnet", "mobilenetv4-edge", "mobilenetv4-cpu")
 
 
+def test_an_unknown_actuator_lists_the_known_ones(
+    shell: Shell, traces: Path, tmp_path: Path
+) -> None:
+    words = ("--traces", traces, "--actuators", "limits,clocks", "--out", tmp_path / "out")
+    refused(shell("compare", *words), "--actuators", "clocks", "limits, batching")
+
+
 def test_an_objective_no_batch_can_meet(shell: Shell, traces: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ("--traces", traces, "--policies", "hpa", "--target-ms", 5, "--out", out)

@@ -57,6 +57,13 @@ def compare(
     scale_to_replicas: options.ScaleToReplicas = None,
     cv: options.Cv = 1.0,
     hours: options.Hours = 4.0,
+    actuators: Annotated[
+        str,
+        typer.Option(
+            help="What queueing-gears and ppo may move besides replicas: limits, batching or both.",
+            metavar="NAMES",
+        ),
+    ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of each trace.")] = 10,
     jobs: options.Jobs = 1,
     report: Annotated[bool, typer.Option(help="Write report.html and pictures too.")] = True,
@@ -82,6 +89,7 @@ def compare(
         scale_to_replicas=scale_to_replicas,
         cv=cv,
         hours=options.hours_of(hours),
+        actuators=actuators,
     )
     names = names_of(policies)
     if not bundle and any(name.removesuffix(TUNED) == LEARNED for name in names):

@@ -12,6 +12,7 @@ from gpupilot_envs.errors import InputInvalid, TraceInvalid
 if TYPE_CHECKING:
     from gpupilot_agent.bundle import Bundle
     from gpupilot_agent.comparison.scene import Scene
+    from gpupilot_envs.gears import Actuator
     from gpupilot_envs.workload.trace import RateTrace
 
 BESIDE_TRACES = ("gaps.csv", "index.csv")
@@ -33,6 +34,7 @@ def scene_of(
     cv: float,
     hours: float | None,
     warm_up_s: float = 600.0,
+    actuators: str = "",
 ) -> Scene:
     """Return the scene the options describe.
 
@@ -44,6 +46,7 @@ def scene_of(
         cv: Coefficient of variation of arrival gaps.
         hours: Hours of each trace to score, ``None`` for all.
         warm_up_s: Seconds before each scored window.
+        actuators: What may be moved besides replicas, separated by commas.
 
     Raises:
         InputInvalid: An option is out of range or the profile is invalid; names it.
@@ -65,7 +68,23 @@ def scene_of(
         cv=cv,
         hours=hours,
         warm_up_s=warm_up_s,
+        actuators=actuators_of(actuators),
     )
+
+
+def actuators_of(names: str) -> tuple[Actuator, ...]:
+    """Return the actuators named, without repeats.
+
+    Raises:
+        InputInvalid: One is unknown.
+    """
+    from gpupilot_envs.gears import ACTUATORS
+
+    asked = [name.strip() for name in names.split(",") if name.strip()]
+    for name in asked:
+        if name not in ACTUATORS:
+            raise InputInvalid("--actuators", name, f"some of {', '.join(ACTUATORS)}")
+    return tuple(known for known in ACTUATORS if known in asked)
 
 
 def traces_of(paths: Iterable[Path]) -> tuple[RateTrace, ...]:

@@ -15,6 +15,7 @@ from gpupilot_agent.policies import Policy
 from gpupilot_agent.rollout import Run, rollout
 from gpupilot_agent.tracking import digest
 from gpupilot_envs.allocation import Allocation
+from gpupilot_envs.gears import Actuator, Menu, menu
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.profile import ServiceProfile
 from gpupilot_envs.serving.capacity import Capacity, capacity
@@ -42,6 +43,8 @@ class Scene:
         warm_up_s: Seconds before every scored window.
         block_s: Length of the windows that intervals resample; ``None`` takes each scored stretch
             whole.
+        actuators: What policies that can may move besides replicas, see
+            :data:`gpupilot_envs.gears.ACTUATORS`; replicas alone by default.
     """
 
     profile: ServiceProfile
@@ -54,6 +57,7 @@ class Scene:
     hours: float | None = 4.0
     warm_up_s: float = 600.0
     block_s: float | None = None
+    actuators: tuple[Actuator, ...] = ()
 
     @property
     def allocation(self) -> Allocation:
@@ -74,6 +78,10 @@ class Scene:
         """
         return capacity(self.profile, self.targets)
 
+    def menu(self) -> Menu | None:
+        """Return the gears that policies may choose from; ``None`` where only replicas move."""
+        return menu(self.profile, self.targets, self.actuators) if self.actuators else None
+
     def pieces(self, trace: RateTrace) -> tuple[Piece, ...]:
         """Return what is replayed of a trace, see :mod:`.traffic`.
 
@@ -92,6 +100,10 @@ class Scene:
         }
         for name in ("targets", "limits", "cluster", "scrape"):
             plain[name] = asdict(plain[name])
+        # results of scenes without a choice of gears stay where they were found
+        if not plain.pop("actuators"):
+            return {"profile": self.profile.model_dump(mode="json"), **plain}
+        plain["actuators"] = list(self.actuators)
         return {"profile": self.profile.model_dump(mode="json"), **plain}
 
 
@@ -124,6 +136,7 @@ def play(scene: Scene, piece: Piece, policy: Policy, seed: int, *, asked: float)
         capacity=scene.capacity(),
         duration_s=piece.warm_up_s + piece.scored_s,
         warm_up_s=piece.warm_up_s,
+        menu=scene.menu(),
     )
 
 
