@@ -133,9 +133,11 @@ def _weights(run: Path, given: Path | None, account: Account) -> Bundle | None:
     """
     from gpupilot_agent.explanation.account import POLICY
     from gpupilot_agent.explanation.setting import same_policy
+    from gpupilot_agent.generalist import NAME as GENERALIST
 
     beside = (run if run.is_dir() else run.parent) / POLICY
-    found = bundle_of(given or (beside if beside.exists() else None))
+    shipped = Path(GENERALIST) if account.policy == GENERALIST else None
+    found = bundle_of(given or (beside if beside.exists() else shipped))
     known = account.decider.bundle_sha256 if account.decider else None
     if account.log is not None:
         known = account.log.bundle_sha256

@@ -25,7 +25,9 @@ def record(
     trace: Annotated[Path, typer.Option(help="Traffic: a rate trace with columns t_s, rps.")],
     out: options.Out,
     profile: options.Profile = options.DEFAULT_PROFILE,
-    policy: Annotated[str, typer.Option(help="Who decides: a baseline's name, or ppo.")] = "static",
+    policy: Annotated[
+        str, typer.Option(help="Who decides: a baseline's name, generalist, or ppo.")
+    ] = "static",
     bundle: Annotated[
         Path | None, typer.Option(help="The trained policy, where --policy is ppo.")
     ] = None,
@@ -50,6 +52,7 @@ def record(
     from gpupilot_agent.bundle import save
     from gpupilot_agent.decision_log import write_decisions
     from gpupilot_agent.explanation.account import DECISIONS, POLICY, RECORDING
+    from gpupilot_agent.generalist import NAME as GENERALIST
     from gpupilot_envs.workload.recording import read_traffic, write_recording
 
     positive(every=every)
@@ -65,7 +68,7 @@ def record(
     )
     traffic = plausible(trace, read_traffic(trace))
     within(1.0, traffic.duration_s, every=every)
-    weights = bundle_of(bundle)
+    weights = bundle_of(Path(GENERALIST) if policy == GENERALIST else bundle)
     with meter(f"recording {scene.profile.name}", traffic.duration_s) as told:
         recording, log = recorder.record(
             scene,

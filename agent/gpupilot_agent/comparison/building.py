@@ -37,7 +37,9 @@ def build(
     """
     params = dict(contender.params)
     if contender.bundle is not None:
-        return LearnedPolicy(bundle=contender.bundle, price_scale=params["price_scale"])
+        return LearnedPolicy(
+            bundle=contender.bundle, price_scale=params["price_scale"], name=contender.name
+        )
     if contender.family == ORACLE:
         return planned(scene, piece, seed, asked=contender.asked, margin=params["margin"])
     if contender.family == "static-peak":

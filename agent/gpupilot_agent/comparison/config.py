@@ -8,8 +8,9 @@ from typing import Any
 
 from gpupilot_agent.baselines.registry import TUNED
 from gpupilot_agent.bundle import Bundle
-from gpupilot_agent.comparison.contenders import LEARNED, check_names
+from gpupilot_agent.comparison.contenders import GENERALIST, LEARNED, check_names
 from gpupilot_agent.comparison.scene import Scene
+from gpupilot_agent.generalist import load_generalist
 from gpupilot_agent.tracking import digest
 from gpupilot_agent.tuned import Tuned
 from gpupilot_envs.errors import InputInvalid, TraceInvalid
@@ -65,6 +66,16 @@ class CompareConfig:
         """The levels to read costs at, the objective's own among them, ascending."""
         return tuple(sorted({*self.levels, self.scene.targets.attainment_ratio}))
 
+    def trainings(self, name: str) -> tuple[Bundle, ...]:
+        """Return the trainings of a learned policy, :attr:`bundles` or the one that ships."""
+        return (load_generalist(),) if name == GENERALIST else self.bundles
+
+    @property
+    def every_bundle(self) -> tuple[Bundle, ...]:
+        """All trained policies that take part."""
+        shipped = self.trainings(GENERALIST) if GENERALIST in self.policies else ()
+        return (*self.bundles, *shipped)
+
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the numbers, JSON-like."""
         return {
@@ -74,7 +85,7 @@ class CompareConfig:
             "seeds": self.seeds,
             "levels": list(self.all_levels),
             "tuned": None if self.tuned is None else digest(self.tuned.model_dump(mode="json")),
-            "bundles": [bundle.sha256 for bundle in self.bundles],
+            "bundles": [bundle.sha256 for bundle in self.every_bundle],
         }
 
 

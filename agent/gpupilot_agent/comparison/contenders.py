@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gpupilot_agent import generalist
 from gpupilot_agent.baselines.registry import SEARCH_SPACES, TUNED, Dimension, SearchSpace
 from gpupilot_agent.baselines.registry import names as baseline_names
 from gpupilot_agent.bundle import Bundle
@@ -17,6 +18,7 @@ Role = Literal["learned", "tuned", "default", "bound"]
 Params = tuple[tuple[str, float], ...]
 
 LEARNED = "ppo"
+GENERALIST = generalist.NAME
 ORACLE = "oracle"
 CLAIRVOYANT = "clairvoyant"
 
@@ -38,7 +40,7 @@ class Contender:
     Attributes:
         name: Policy as it stands in tables, for example ``hpa-tuned``.
         setting: Name of the setting, unique within the policy.
-        family: Algorithm: a baseline's name, ``ppo``, ``oracle`` or ``clairvoyant``.
+        family: Algorithm: a baseline's name, ``ppo``, ``generalist``, ``oracle``, ``clairvoyant``.
         role: Learned, tuned or default settings, or a bound that knows the future.
         params: Parameters over the algorithm's defaults.
         asked: Attainment the policy is asked for.
@@ -76,7 +78,7 @@ class Contender:
 
 def known_policies() -> tuple[str, ...]:
     """Return every name a comparison takes, tuned variants included."""
-    families = (*baseline_names(), LEARNED)
+    families = (*baseline_names(), LEARNED, GENERALIST)
     tuned = tuple(f"{name}{TUNED}" for name in families if name in search_spaces())
     return (*families, *tuned, ORACLE)
 
@@ -135,11 +137,12 @@ def contenders(
         return _grid(name, "margin", _ORACLE_MARGINS, asked, role="bound")
     if name == CLAIRVOYANT:
         return _grid(name, "z", _CLAIRVOYANT_Z, asked, role="bound")
-    if name == LEARNED:
+    if name in (LEARNED, GENERALIST):
+        shipped = (generalist.load_generalist(),) if name == GENERALIST else ()
         return tuple(
             setting
-            for training, bundle in enumerate(_required(name, bundles))
-            for setting in _learned(asked, bundle, training)
+            for training, bundle in enumerate(shipped or _required(name, bundles))
+            for setting in _learned(name, asked, bundle, training)
         )
     params: Params = ()
     if name == "static":
@@ -179,12 +182,12 @@ def _tuned(
     )
 
 
-def _learned(asked: float, bundle: Bundle, training: int) -> tuple[Contender, ...]:
+def _learned(name: str, asked: float, bundle: Bundle, training: int) -> tuple[Contender, ...]:
     return tuple(
         _one(
-            LEARNED,
+            name,
             "as trained" if scale == 1.0 else f"price x {scale:g}",
-            LEARNED,
+            name,
             "learned",
             (("price_scale", scale),),
             asked,

@@ -140,7 +140,7 @@ def _summary(config: CompareConfig, described: dict[str, Any], results: Results)
             "tuned_on": {} if config.tuned is None else dict(config.tuned.hashes.get("traces", {})),
             "trained_on": {
                 name: sha256
-                for bundle in config.bundles
+                for bundle in config.every_bundle
                 for name, sha256 in bundle.trace_hashes.items()
             },
         },
@@ -153,7 +153,7 @@ def _trainings(config: CompareConfig, results: Results) -> tuple[Training, ...]:
     for name, main in results.mains.items():
         if main.role != "learned":
             continue
-        for bundle, alone in zip(config.bundles, results.by_training(name), strict=True):
+        for bundle, alone in zip(config.trainings(name), results.by_training(name), strict=True):
             score = family_score(alone, name, config.all_levels)
             trained = {"policy": name, "bundle": bundle.sha256, "seeds": dict(bundle.seeds)}
             found.append(Training.model_validate({**score.model_dump(), **trained}))

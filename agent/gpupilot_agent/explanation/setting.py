@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from gpupilot_agent.bundle import Bundle
-from gpupilot_agent.comparison.contenders import LEARNED, Contender, Role
+from gpupilot_agent.comparison.contenders import Contender, Role
 from gpupilot_agent.comparison.scene import Scene
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.limits import Limits, Targets
@@ -46,7 +46,7 @@ class Decider:
         Raises:
             InputInvalid: The bundle is another one than decided.
         """
-        if self.family == LEARNED and bundle is None:
+        if self.role == "learned" and bundle is None:
             return None
         if bundle is not None:
             same_policy(bundle, self.bundle_sha256)
@@ -59,7 +59,7 @@ class Decider:
             asked=asked,
             main=True,
             bundle_sha256=self.bundle_sha256,
-            bundle=bundle if self.family == LEARNED else None,
+            bundle=bundle if self.role == "learned" else None,
         )
 
 

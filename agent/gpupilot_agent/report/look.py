@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from gpupilot_agent.generalist import NAME as GENERALIST
+
 Role = Literal["learned", "tuned", "default", "bound"]
 
 PAPER = "#fffffe"
@@ -84,8 +86,14 @@ def looks(roles: dict[str, tuple[str, Role]]) -> dict[str, Look]:
 
 def _look(family: str, role: Role, unknown: list[str]) -> Look:
     if role == "learned":
+        shipped = family == GENERALIST
         return Look(
-            colour=_LEARNED[0], dark=_LEARNED[1], marker="*", filled=True, line="-", width=2.4
+            colour=_LEARNED[0],
+            dark=_LEARNED[1],
+            marker="P" if shipped else "*",
+            filled=True,
+            line=(0.0, (6.0, 1.5)) if shipped else "-",
+            width=2.4,
         )
     if role == "bound":
         line, marker = (":", "|") if family == "oracle" else ("--", "_")
