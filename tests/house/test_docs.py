@@ -7,6 +7,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -79,15 +80,25 @@ def test_ci_runs_the_command_of_the_readme() -> None:
     assert re.search(r"^exec make .*\btest$", entry.read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def generated() -> dict[str, str]:
-    """Return every schema as `make schemas` would write it now."""
-    spec = importlib.util.spec_from_file_location("schemas_script", ROOT / "scripts/schemas.py")
+def script(name: str) -> Any:
+    """Return a module of the scripts folder."""
+    spec = importlib.util.spec_from_file_location(f"{name}_script", ROOT / f"scripts/{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    found: dict[str, str] = script.schemas()
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def generated() -> dict[str, str]:
+    """Return every schema as `make schemas` would write it now."""
+    found: dict[str, str] = script("schemas").schemas()
     return found
+
+
+def test_the_example_traffic_is_what_its_script_makes() -> None:
+    committed = (ROOT / "examples" / "shop.csv").read_text(encoding="utf-8")
+    assert committed == script("example_traffic").csv()
 
 
 def test_the_schemas_are_those_of_the_code() -> None:
