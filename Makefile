@@ -4,7 +4,7 @@ ARGS ?=
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench train compare lock schemas clean
+.PHONY: help demo test check bench train compare lock schemas commands clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ lock: ## Renew requirements.lock from pyproject.toml; ARGS=--upgrade takes newer
 
 schemas: ## Renew docs/schemas from the types they describe
 	@sh scripts/setup.sh --dev && $(BIN)/python scripts/schemas.py
+
+commands: ## Renew docs/commands.md from the command line
+	@sh scripts/setup.sh --dev && $(BIN)/python scripts/commands.py
 
 clean: ## Remove what was built and cached; .venv and results stay
 	@rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache && find operator agent envs tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
