@@ -32,6 +32,7 @@ from gpupilot_agent.training_config import (
 )
 from gpupilot_agent.training_data import Material, prepare
 from gpupilot_agent.training_file import write_config
+from gpupilot_agent.training_sample import SAMPLE, keep_sample
 from gpupilot_envs.atomic import write_text
 from gpupilot_envs.fleet_control import FleetControl
 from gpupilot_envs.objective import first_price
@@ -84,6 +85,7 @@ def train(
         run = _Run(config, material, tell, on_validation or (lambda _: None), started_s)
         if not (run.resumed and run.finished and path.exists()):
             run.learn()
+            run.keep_sample()
             bundles.save(run.bundle(), path)
     tell(run.progress("done"))
     return path
@@ -149,6 +151,7 @@ class _Run:
         else:
             layers = layers_of(self._model)
             self._best = _Best(layers=layers, row=self._judged(layers))
+            self._log.append(self._best.row)
         self._learning_s, self._done_before = time.monotonic(), self.fraction
 
     def _fleet(self) -> FleetVecEnv:
@@ -241,6 +244,12 @@ class _Run:
             steps=config.validation_steps,
         )
 
+    def keep_sample(self) -> None:
+        """Write what the best policy meets and does on validation at its objective."""
+        bundle = self.bundle()
+        price = bundle.price(self.config.attainment_ratio)
+        keep_sample(self.config.out / SAMPLE, self._yardstick, bundle.act, price)
+
     def progress(self, phase: str) -> Progress:
         """Return how far the run is."""
         elapsed_s = time.monotonic() - self._learning_s
@@ -281,7 +290,7 @@ class _Run:
         if self._updates > self._seen:
             self._seen = self._updates
             self._tell(self.progress("training"))
-        if not self._log or self._log[-1]["updates"] < self._updates:
+        if self._log[-1]["updates"] < self._updates:
             self._validate()
         self._keep()
         self._ended = True

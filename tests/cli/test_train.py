@@ -105,7 +105,7 @@ def test_several_seeds_train_side_by_side_and_are_compared(
         )
 
     monkeypatch.setattr(training_seeds, "train_seeds", train_seeds)
-    words = ("--seed", 3, "--seeds", 3, "--jobs", 2, "--out", tmp_path / "bundle")
+    words = ("--no-report", "--seed", 3, "--seeds", 3, "--jobs", 2, "--out", tmp_path / "bundle")
     ended = shell("train", *words)
     assert asked == [2]
     assert "seed 5: 100 % done, +4.0 % GPU time saved on validation" in ended.err

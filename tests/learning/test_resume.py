@@ -143,7 +143,7 @@ def test_a_longer_training_goes_on_from_the_end_of_a_shorter_one(config: TrainCo
     train(replace(config, frames=8 * 512))
     train(replace(config, frames=16 * 512, resume=True))
     _, log, _ = outcome(config.out)
-    assert [row["frames"] for row in log] == [512 * k for k in (4, 8, 12, 16)]
+    assert [row["frames"] for row in log] == [512 * k for k in (0, 4, 8, 12, 16)]
 
 
 def test_where_there_is_no_checkpoint_it_starts(config: TrainConfig) -> None:

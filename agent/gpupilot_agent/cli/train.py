@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,7 @@ import typer
 from gpupilot_agent.cli import options, show
 from gpupilot_agent.cli.checks import no_file, percent, positive, unused
 from gpupilot_agent.cli.examples import examples
-from gpupilot_agent.cli.progress import meter, meters
+from gpupilot_agent.cli.progress import meter, meters, spinner
 
 if TYPE_CHECKING:
     from gpupilot_agent.training_config import Progress, TrainConfig
@@ -80,14 +80,16 @@ def train(
     resume: Annotated[
         bool, typer.Option(help="Go on from the checkpoint in the folder, if there is one.")
     ] = False,
+    report: Annotated[bool, typer.Option(help="Write learning.html too.")] = True,
     as_json: options.AsJson = False,
 ) -> None:
     """Train a policy that moves the classical controller, and keep the best one validated.
 
     Written to the folder: policy.npz, the policy itself, which runs without PyTorch; config.yaml;
-    training.jsonl, one line per validation; checkpoint.pt to resume from. With several seeds these
-    lie in a folder per seed, and policy.npz is the best of them by validation. Killed at any
-    moment, the same command with --resume ends with the same weights as if it had not been.
+    training.jsonl, one line per validation; checkpoint.pt to resume from; learning.html, the
+    report. With several seeds these lie in a folder per seed, and policy.npz is the best of them
+    by validation. Killed at any moment, the same command with --resume ends with the same weights
+    as if it had not been.
     """
     positive(target_ms=target_ms, minutes=minutes)
     if attainment is not None:
@@ -111,10 +113,15 @@ def train(
         seed=seed,
     )
     asked = replace(asked, tensorboard=tensorboard, resume=resume)
-    if seeds > 1:
-        _every_seed(asked, seeds, jobs, as_json=as_json)
-    else:
-        _one(asked, as_json=as_json)
+    told = _every_seed(asked, seeds, jobs) if seeds > 1 else _one(asked)
+    if report:
+        _report(out)
+    if as_json:
+        show.as_json(told.document)
+        return
+    show.table(told.title, told.columns, told.rows)
+    for line in told.lines:
+        show.line(line)
 
 
 def configured(
@@ -154,22 +161,35 @@ def configured(
     return replace(base, **{name: value for name, value in given.items() if value is not None})
 
 
-def _one(config: TrainConfig, *, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What to say at the end: a table and lines for people, a document for machines."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    lines: tuple[str, ...]
+    document: dict[str, Any]
+
+
+def _one(config: TrainConfig) -> Told:
     from gpupilot_agent.bundle import load
     from gpupilot_agent.training import train as run
 
     with meter("training", 1.0) as told:
         path = run(config, lambda progress: told(progress.fraction, remark(progress)))
     bundle = load(path)
-    if as_json:
-        show.as_json({"bundle": str(path), "sha256": bundle.sha256, "card": dict(bundle.card)})
-        return
-    show.table("evaluation card", ("measure", "value"), card_rows(bundle.card))
-    show.line(str(path))
+    return Told(
+        title="evaluation card",
+        columns=("measure", "value"),
+        rows=list(card_rows(bundle.card)),
+        lines=(str(path),),
+        document={"bundle": str(path), "sha256": bundle.sha256, "card": dict(bundle.card)},
+    )
 
 
-def _every_seed(config: TrainConfig, seeds: int, jobs: int, *, as_json: bool) -> None:
-    """Train with ``seeds`` seeds from the configuration's own on, and say what each came to."""
+def _every_seed(config: TrainConfig, seeds: int, jobs: int) -> Told:
+    """Train with ``seeds`` seeds from the configuration's own on."""
     from gpupilot_agent.training import BUNDLE
     from gpupilot_agent.training_seeds import train_seeds
 
@@ -180,13 +200,21 @@ def _every_seed(config: TrainConfig, seeds: int, jobs: int, *, as_json: bool) ->
             told[seed - config.seed](progress.fraction, remark(progress))
 
         results = train_seeds(config, numbers, jobs=jobs, on_progress=tell)
-    if as_json:
-        show.as_json(seeds_document(results, config.out / BUNDLE))
-        return
-    columns = ("seed", "saved", "cost at objective", "at frame", "")
-    show.table("GPU time saved on validation at equal attainment", columns, seed_rows(results))
-    show.line(verdict(results))
-    show.line(str(config.out / BUNDLE))
+    path = config.out / BUNDLE
+    return Told(
+        title="GPU time saved on validation at equal attainment",
+        columns=("seed", "saved", "cost at objective", "at frame", ""),
+        rows=seed_rows(results),
+        lines=(verdict(results), str(path)),
+        document=seeds_document(results, path),
+    )
+
+
+def _report(out: Path) -> None:
+    from gpupilot_agent.report.learning import write_learning_report
+
+    with spinner("drawing the report"):
+        write_learning_report(out)
 
 
 def seeds_document(results: tuple[Seeded, ...], path: Path) -> dict[str, Any]:
@@ -253,7 +281,7 @@ def remark(progress: Progress) -> str:
     return ", ".join(parts)
 
 
-def card_rows(card: object, prefix: str = "") -> list[tuple[str, str]]:
+def card_rows(card: object, prefix: str = "") -> list[tuple[str, ...]]:
     """Return a nested card as rows of a dotted name and a value; its learning curve is left out."""
     if isinstance(card, list):
         return []

@@ -78,13 +78,19 @@ def sheet(height_in: float, width_in: float = WIDTH_IN, **grid: Any) -> tuple[Fi
 
 def render(figure: Figure, name: str, drawn: Iterable[Look]) -> Picture:
     """Return the figure as a picture; the same figure always gives the same bytes."""
-    vector, raster = io.StringIO(), io.BytesIO()
+    raster = io.BytesIO()
+    svg = inline(figure, name, drawn)
+    figure.savefig(raster, format="png", dpi=PNG_DPI, facecolor=PAPER, metadata={"Software": None})
+    return Picture(name=name, svg=svg, png=raster.getvalue())
+
+
+def inline(figure: Figure, name: str, drawn: Iterable[Look]) -> str:
+    """Return the figure as an SVG for a page, its colours CSS variables; always the same bytes."""
+    vector = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": name}):
         figure.savefig(vector, format="svg", metadata={"Date": None}, transparent=True)
-    figure.savefig(raster, format="png", dpi=PNG_DPI, facecolor=PAPER, metadata={"Software": None})
     svg = vector.getvalue()
-    inline = _METADATA.sub("", svg[svg.index("<svg") :])
-    return Picture(name=name, svg=themed(inline, drawn), png=raster.getvalue())
+    return themed(_METADATA.sub("", svg[svg.index("<svg") :]), drawn)
 
 
 def marker(look: Look, size: float = 6.5) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from gpupilot_envs.atomic import write_bytes, write_text
 
 REPORT = "report.html"
 
+_FILES = resources.files("gpupilot_agent.report")
+
 
 def write_report(result_dir: Path) -> Path:
     """Write ``report.html`` and the pictures of a comparison; return the path of the report.
@@ -83,8 +85,9 @@ def _html(
     panels: dict[str, Picture],
 ) -> str:
     light, dark = css(drawn.values())
-    return _template().render(
+    return template("template.html").render(
         headline=headline(reading),
+        style=page_style(),
         light=Markup(light),
         dark=Markup(dark),
         service=reading.summary.config["profile"]["name"],
@@ -117,11 +120,17 @@ def _html(
     )
 
 
-def _template() -> jinja2.Template:
-    source = (resources.files("gpupilot_agent.report") / "template.html").read_text("utf-8")
+def template(name: str) -> jinja2.Template:
+    """Return a page of this package to be filled in."""
+    source = (_FILES / name).read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["unbroken"] = _unbroken
     return environment.from_string(source)
+
+
+def page_style() -> Markup:
+    """Return the rules that all pages share; colours are the page's own variables."""
+    return Markup((_FILES / "page.css").read_text("utf-8"))
 
 
 def _unbroken(text: str) -> str:
