@@ -31,6 +31,8 @@ from gpupilot_envs.embedded import DEFAULT, find_profile
 from gpupilot_envs.errors import InputInvalid, SloInfeasible
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.profile import ServiceProfile
+from gpupilot_envs.serving.cluster import Cluster
+from gpupilot_envs.serving.scrape import Scrape
 from gpupilot_envs.workload.recording import Recording
 
 GAP_MAX = 0.2
@@ -48,6 +50,8 @@ class GateConfig:
         targets: The objective of the service.
         baselines: Families to beat, each tuned on the earlier part.
         limits: The envelope of every policy.
+        cluster: Where the service runs.
+        scrape: How its metrics reach the policies.
         margin: Where the 95 % interval of the cost must end, see :func:`.gate_verdict.ruling`.
         trials: Settings tried per baseline.
         seeds: Repetitions of the later part.
@@ -65,6 +69,8 @@ class GateConfig:
     targets: Targets
     baselines: tuple[str, ...] = ("hpa", "keda", "queueing")
     limits: Limits = field(default_factory=lambda: Limits(replicas_max=64))
+    cluster: Cluster = field(default_factory=Cluster)
+    scrape: Scrape = field(default_factory=Scrape)
     margin: float = 0.0
     trials: int = 16
     seeds: int = 2
@@ -184,6 +190,8 @@ def _scene(config: GateConfig, profile: ServiceProfile) -> Scene:
         profile=profile,
         targets=config.targets,
         limits=config.limits,
+        cluster=config.cluster,
+        scrape=config.scrape,
         cv=config.cv,
         hours=config.judge_hours,
         warm_up_s=min(600.0, config.block_s / 3.0),
