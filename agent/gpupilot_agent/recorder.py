@@ -165,6 +165,7 @@ def record(
         profile=scene.profile,
         capacity=capacity,
         duration_s=piece.scored_s,
+        menu=scene.menu(),
     )
     service = scene.profile.name
     log = recorder.log(

@@ -113,6 +113,22 @@ def test_at_the_end_the_outlook_is_a_forecast_and_says_so(shell: Shell, recorded
     assert document["outlook"]["recorded"] is None
 
 
+def test_what_ran_in_another_gear_is_replayed_in_it(
+    shell: Shell, traces: Path, tmp_path: Path
+) -> None:
+    words = ("--profile", "resnet50-a100-mig", "--trace", traces / "busy.csv")
+    gears = ("--policy", "queueing-gears", "--actuators", "limits,batching")
+    ended = shell("record", *words, *gears, "--scale-to-replicas", 1, "--out", tmp_path / "rec")
+    assert ended.code == 0, ended.err
+    ahead = ("--at", "05:00", "--minutes", 2, "--seeds", 1, "--baselines", "")
+    document = json.loads(shell("explain", tmp_path / "rec", *ahead, "--json").out)
+    assert document["granted"]["gpu_share_milli"] < 1000
+    granted = document["granted"]["replicas"] * document["granted"]["gpu_share_milli"] / 1000
+    held = {each["name"]: each for each in document["outlook"]["alternatives"]}
+    kept = next(each for name, each in held.items() if name.startswith("hold"))
+    assert kept["gpu_hours"]["mean"] < 2 * granted * 120 / 3600
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

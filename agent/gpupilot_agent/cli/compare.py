@@ -57,13 +57,7 @@ def compare(
     scale_to_replicas: options.ScaleToReplicas = None,
     cv: options.Cv = 1.0,
     hours: options.Hours = 4.0,
-    actuators: Annotated[
-        str,
-        typer.Option(
-            help="What queueing-gears and ppo may move besides replicas: limits, batching or both.",
-            metavar="NAMES",
-        ),
-    ] = "",
+    actuators: options.Actuators = "",
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of each trace.")] = 10,
     jobs: options.Jobs = 1,
     report: Annotated[bool, typer.Option(help="Write report.html and pictures too.")] = True,

@@ -230,7 +230,7 @@ def _print(account: Account, reasoned: Why | None, found: Outlook | None) -> Non
     if found is not None:
         _print_outlook(account, found)
     elif account.moment is None:
-        show.line("no outlook: the log does not say of which service and under which limits")
+        show.line("no outlook: what ran, and under which limits, is not known; record it")
 
 
 def _print_why(reasoned: Why) -> None:

@@ -58,6 +58,13 @@ BundleKey = Annotated[
         help="Refuse the policy unless this Ed25519 public key (PEM) signed it.", metavar="KEY"
     ),
 ]
+Actuators = Annotated[
+    str,
+    typer.Option(
+        help="What policies that can may move besides replicas: limits, batching or both.",
+        metavar="NAMES",
+    ),
+]
 ScaleToReplicas = Annotated[
     float | None,
     typer.Option(help="Scale each trace so that its mean demand is what so many replicas carry."),

@@ -39,6 +39,7 @@ def record(
     every: Annotated[float, typer.Option(help="Seconds between two rows, and their window.")] = 15,
     target_ms: options.TargetMs = 60.0,
     attainment: options.AttainmentPercent = 99.0,
+    actuators: options.Actuators = "",
     seed: options.Seed = 0,
 ) -> None:
     """Record a simulated service: its readings and every decision.
@@ -65,6 +66,7 @@ def record(
         cv=cv,
         hours=None,
         warm_up_s=0.0,
+        actuators=actuators,
     )
     traffic = plausible(trace, read_traffic(trace))
     within(1.0, traffic.duration_s, every=every)

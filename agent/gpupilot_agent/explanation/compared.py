@@ -78,7 +78,8 @@ def of_comparison(
         granted=moment.granted,
         running=moment.running,
         intervals=around,
-        moment=moment,
+        # of other actuators than replicas its intervals say nothing
+        moment=None if scene.actuators else moment,
         decider=decider(config, str(policy)),
     )
 

@@ -214,6 +214,7 @@ def _played(moment: Moment, piece: Piece, policy: Policy, seed: int) -> Run:
         capacity=scene.capacity(),
         duration_s=lead_s + piece.scored_s,
         warm_up_s=lead_s,
+        menu=scene.menu(),
     )
 
 

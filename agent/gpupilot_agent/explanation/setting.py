@@ -118,6 +118,7 @@ def scene_from(plain: Mapping[str, Any], where: str) -> Scene:
             cv=float(plain["cv"]),
             hours=None,
             warm_up_s=0.0,
+            actuators=tuple(plain.get("actuators", ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputInvalid(f"{where}: scene", _first_line(error), MADE_BY_THIS_VERSION) from error
