@@ -6,8 +6,8 @@ out whole: nothing is tuned or trained on any of them.
 
     python benchmarks/compare_real.py --bundles bundles/ --out results/real --jobs 2
 
-``--bundles`` takes the trainings of one policy from several seeds; without it the shipped policy
-is compared. An interrupted run goes on where it stopped. Traces are found through
+``--bundles`` takes the trainings of one policy from several seeds, ``ppo``; the shipped policy,
+``generalist``, is compared with and without it. An interrupted run goes on where it stopped. Traces are found through
 ``GPUPILOT_DATA``, default ``../shared/data`` beside the repository.
 """
 
@@ -160,7 +160,9 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=Path("results/real"))
     parser.add_argument("--data", type=Path, default=data)
-    parser.add_argument("--bundles", type=Path, nargs="*", default=[], help="trainings; or shipped")
+    parser.add_argument(
+        "--bundles", type=Path, nargs="*", default=[], help="trainings of one policy"
+    )
     parser.add_argument("--profile", default=DEFAULT)
     parser.add_argument("--target-ms", type=float, default=60.0)
     parser.add_argument("--replicas", type=float, default=5.0)
@@ -185,14 +187,15 @@ def main() -> None:
         hours=arguments.hours,
     )
     seen = traffic(folder)
+    learned = ("ppo", GENERALIST) if arguments.bundles else (GENERALIST,)
     config = CompareConfig(
         scene=scene,
         traces=seen.judge,
-        policies=(*AS_PUBLISHED, *(f"{name}-tuned" for name in TO_TUNE), "ppo", *BOUNDS),
+        policies=(*AS_PUBLISHED, *(f"{name}-tuned" for name in TO_TUNE), *learned, *BOUNDS),
         seeds=arguments.seeds,
         levels=LEVELS,
         tuned=search(arguments, scene, seen),
-        bundles=bundles_of(arguments.bundles or [Path(GENERALIST)]),
+        bundles=bundles_of(arguments.bundles),
     )
     out = arguments.out / "comparison"
     summary = read_summary(

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from gpupilot_agent.bundle import Bundle
+from gpupilot_agent.cli.scores import print_rows
 from gpupilot_agent.comparison import CompareConfig, compare
 from gpupilot_agent.comparison.contenders import Contender, Role
 from gpupilot_agent.comparison.rows import family_scores, impossible, perfect, rows
 from gpupilot_agent.comparison.table import Results
 from gpupilot_agent.comparison.tasks import Score, Window
 from gpupilot_agent.perfect import PRICES
-from gpupilot_agent.results import Row, Summary, read_summary
+from gpupilot_agent.report import write_report
+from gpupilot_agent.results import Impossible, Row, Summary, read_summary
 from gpupilot_envs.actions import SIZES, Controller
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.observation import FIELDS
@@ -162,11 +164,41 @@ def neutral_bundle(seed: int) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def trained(small: CompareConfig, tmp_path_factory: pytest.TempPathFactory) -> Summary:
-    """Return a comparison of two trainings of one policy."""
+def folder(small: CompareConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the result of a comparison of two trainings of one policy."""
     bundles = (neutral_bundle(0), neutral_bundle(1))
     asked = replace(small, policies=("ppo", "queueing", "oracle"), bundles=bundles)
-    return read_summary(compare(asked, tmp_path_factory.mktemp("trained") / "run"))
+    return compare(asked, tmp_path_factory.mktemp("trained") / "run").parent
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> Summary:
+    return read_summary(folder / "summary.json")
+
+
+def test_report_shows_references_families_and_trainings(folder: Path, trained: Summary) -> None:
+    text = write_report(folder).read_text()
+    assert "against each reference" in text
+    assert text.count("perfect-information") > 1
+    for row in trained.trainings:
+        assert row.bundle[:12] in text
+    assert "2 seeds, 2 trainings" in text
+    assert "BUG" not in text
+
+
+def test_terminal_shows_the_rows_and_shouts_at_the_impossible(
+    trained: Summary, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_rows(trained)
+    shown = capsys.readouterr().out
+    assert "perfect-information" in shown
+    assert "ppo by family" in shown
+    assert "BUG" not in shown
+    bug = Impossible(
+        policy="ppo", setting="s", trace="slow", seed=0, gpu_hours=1.0, least_gpu_hours=2.0
+    )
+    print_rows(trained.model_copy(update={"impossible": (bug,)}))
+    assert "BUG: ppo (s) took 1.000 GPU-hours on slow" in capsys.readouterr().out
 
 
 def test_every_training_has_its_row_and_the_policy_is_their_mean(trained: Summary) -> None:
