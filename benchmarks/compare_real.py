@@ -7,8 +7,8 @@ out whole: nothing is tuned or trained on any of them.
     python benchmarks/compare_real.py --bundles bundles/ --out results/real --jobs 2
 
 ``--bundles`` takes the trainings of one policy from several seeds, ``ppo``; the shipped policy,
-``generalist``, is compared with and without it. An interrupted run goes on where it stopped. Traces are found through
-``GPUPILOT_DATA``, default ``../shared/data`` beside the repository.
+``generalist``, is compared with and without it. An interrupted run goes on where it stopped.
+Traces are found through ``GPUPILOT_DATA``, default ``../shared/data`` beside the repository.
 """
 
 from __future__ import annotations
