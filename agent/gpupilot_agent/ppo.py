@@ -152,6 +152,11 @@ class DualAscent(BaseCallback):  # type: ignore[misc]
         )
 
 
+RAREST = 6.0
+"""Standard deviations beyond which an advantage counts no more: one outage in one service of a
+rollout would decide the whole update."""
+
+
 def _compare_copies(model: PPO, copies: int) -> None:
     """Measure every advantage against those of the same service on the same traffic.
 
@@ -165,7 +170,8 @@ def _compare_copies(model: PPO, copies: int) -> None:
     advantages = model.rollout_buffer.advantages
     groups = advantages.reshape(len(advantages), -1, copies)
     apart = (groups - groups.mean(axis=2, keepdims=True)) * copies / (copies - 1)
-    model.rollout_buffer.advantages = apart.reshape(advantages.shape)
+    bound = RAREST * apart.std()
+    model.rollout_buffer.advantages = np.clip(apart, -bound, bound).reshape(advantages.shape)
 
 
 def _prefer_neutral(model: PPO, lead: float) -> None:

@@ -63,8 +63,8 @@ class PpoSettings:
     learning_rate_end: float = 1e-4
     entropy: float = 0.001
     hidden: int = 64
-    keep_noise: int = 8
-    neutral_logit: float = 3.5
+    keep_noise: int = 64
+    neutral_logit: float = 2.5
     critic_updates: int = 4
     multiplier_rate: float = 0.05
 

@@ -138,6 +138,12 @@ class Scenarios:
         same.controller = controller
         return same
 
+    def meeting(self, rates: RateLibrary) -> Scenarios:
+        """Return the same services on other traffic."""
+        same = copy(self)
+        same.rates, same._peaks = rates, busiest_minutes(rates)
+        return same
+
     def priced_alike(self) -> Scenarios:
         """Return the same services with no factors on the price of a late request."""
         same = copy(self)
