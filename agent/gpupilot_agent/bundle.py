@@ -287,7 +287,7 @@ def _assemble(
             _network(arrays, member, int(layers))
             for member, layers in enumerate(document["networks"])
         )
-        bounds = document["familiar"]
+        bounds = document.get("familiar")
         bundle = Bundle(
             networks=networks,
             controller=Controller(**document["controller"]),
