@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from gpupilot_agent.generalist import load_generalist
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -48,6 +50,15 @@ def test_the_wheel_carries_its_profiles(unpacked: Path) -> None:
     origin, *names = run_in(unpacked, code).split()
     assert origin.startswith(str(unpacked))
     assert names == ["mobilenetv4-cpu", "mobilenetv4-edge", "resnet50-a100-mig"]
+
+
+def test_the_wheel_carries_the_shipped_policy(unpacked: Path) -> None:
+    code = (
+        "from gpupilot_agent import generalist as g; print(g.__file__, g.load_generalist().sha256)"
+    )
+    origin, sha256 = run_in(unpacked, code).split()
+    assert origin.startswith(str(unpacked))
+    assert sha256 == load_generalist().sha256
 
 
 def test_the_command_is_declared(unpacked: Path) -> None:
