@@ -1,6 +1,6 @@
 """What each actuator buys: replicas only, GPU share or CPU limit, batching and instances, and all.
 
-    python benchmarks/ablate_actuators.py --profile resnet50-a100-mig --target-ms 60 --real
+    python benchmarks/ablate_actuators.py --real --size 1
 
 Every arm is one controller with one set of actuators. *Static* arms are given the one setting
 that was cheapest on the training traffic, chosen once and offline, and then move replicas alone:
@@ -44,9 +44,9 @@ from gpupilot_envs.workload.trace import DAY_S, RateTrace, read_trace
 
 Floats = NDArray[np.float64]
 
-DURATION_S = 6000.0
+DURATION_S = 4200.0
 LEVELS = (0.97, 0.98, 0.99, 0.995)
-FRONTIER_LEVELS = (0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 0.999)
+FRONTIER_LEVELS = (0.97, 0.985, 0.997)
 LIMITS = Limits(replicas_max=256, step_up_max=256, step_down_max=256)
 HPA, CLASSICAL, PLANNED = "hpa", "predictive-5s", "queueing-gears"
 REFERENCE = "HPA, replicas only"
@@ -93,7 +93,6 @@ def arms(scene: Scene) -> list[Arm]:
     base = (both.gears[both.base],)
     return [
         Arm(name=REFERENCE, policy=HPA, starts=base),
-        Arm(name="HPA, static share", policy=HPA, starts=limits.gears),
         Arm(name="HPA, static share and batching", policy=HPA, starts=both.gears),
         Arm(name="queueing, replicas only", policy=CLASSICAL, starts=base),
         Arm(name="queueing, static batching", policy=CLASSICAL, starts=batching.gears),
@@ -284,14 +283,14 @@ def table(measured: dict[str, Measured], chosen: dict[str, Chosen], level: float
 
 
 def real_days(folder: Path) -> tuple[RateTrace, ...]:
-    """Return one test day of each real trace that is there; of a shorter one, all of it."""
-    days: list[RateTrace] = []
+    """Return a test day of one real trace per family; of a trace shorter than a day, all of it."""
+    days: dict[str, RateTrace] = {}
     for path in sorted(folder.glob("*.parquet")):
         trace = read_trace(path)
-        if trace.bin_s <= COARSEST_S:
+        if trace.bin_s <= COARSEST_S and trace.family not in days:
             long = trace.duration_s >= DAY_S
-            days += split_by_day([trace]).test[:1] if long else [trace]
-    return tuple(days)
+            days[trace.family] = split_by_day([trace]).test[0] if long else trace
+    return tuple(days.values())
 
 
 def cut(scene: Scene, traces: Iterable[RateTrace]) -> list[Piece]:
@@ -334,18 +333,17 @@ def main() -> None:
         measured = {arm: Measured.of(scene, pick, pieces, kept) for arm, pick in chosen.items()}
         parts += [f"{name}, {len(pieces)} traces, mean demand {arguments.size:g} replicas\n"]
         parts += [table(measured, chosen, level) for level in LEVELS]
-    text = "\n".join(parts)
-    write_text(arguments.out / "tables.md", text)
-    sys.stdout.write(text)
+        write_text(arguments.out / "tables.md", "\n".join(parts))
+    sys.stdout.write("\n".join(parts))
 
 
 def parsed() -> argparse.Namespace:
     """Return the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--profile", default="resnet50-a100-mig")
-    parser.add_argument("--target-ms", type=float, default=60.0)
+    parser.add_argument("--profile", default="bert-large-a100-mig")
+    parser.add_argument("--target-ms", type=float, default=100.0)
     parser.add_argument("--size", type=float, default=1.0, help="mean demand in stated replicas")
-    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--traces", type=int, default=1, help="test traces per family")
     parser.add_argument("--attained", type=float, default=0.99, help="to choose settings for")
     parser.add_argument("--real", action="store_true", help="also on real test days")
