@@ -18,7 +18,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from gpupilot_agent.forward import Network
 from gpupilot_agent.ppo_policy import MaskedPolicy
-from gpupilot_agent.ppo_vec_env import FleetVecEnv, Totals
+from gpupilot_agent.ppo_vec_env import TERMS, FleetVecEnv, Totals
 from gpupilot_agent.training_config import PpoSettings
 from gpupilot_envs.actions import NEUTRAL, SIZES
 from gpupilot_envs.errors import BundleRefused
@@ -134,13 +134,24 @@ class DualAscent(BaseCallback):  # type: ignore[misc]
         self._rollouts += 1
         trains = self._rollouts > self._settings.critic_updates
         _let_actor_learn(self.model, trains=trains)
-        control = self._env.control
-        self.logger.record("serving/late_ratio", totals.late_ratio)
-        self.logger.record("serving/cost_ratio", totals.cost_ratio)
-        for objective, price in zip(control.scenarios.objectives, control.multipliers, strict=True):
-            self.logger.record(f"serving/price_{objective:g}", price)
+        self._log(totals)
         if trains:
-            control.reprice(self._ascended(totals))
+            self._env.control.reprice(self._ascended(totals))
+
+    def _log(self, totals: Totals) -> None:
+        """Hand what the rollout was to TensorBoard, where event files are written."""
+        control, record = self._env.control, self.logger.record
+        record("serving/attainment_ratio", 1.0 - totals.late_ratio)
+        record("serving/late_ratio", totals.late_ratio)
+        record("serving/cost_ratio", totals.cost_ratio)
+        for term, total in zip(TERMS, totals.terms.tolist(), strict=True):
+            record(f"reward/{term}", total / max(totals.steps, 1))
+        rows = zip(
+            control.scenarios.objectives, control.multipliers, totals.late_ratios, strict=True
+        )
+        for objective, price, late in rows:
+            record(f"serving/price_{objective:g}", price)
+            record(f"serving/late_ratio_{objective:g}", late)
 
     def _ascended(self, totals: Totals) -> NDArray[np.float64]:
         """Return the price of every objective after one step toward its own allowed lateness."""

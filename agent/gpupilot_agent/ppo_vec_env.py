@@ -14,6 +14,9 @@ from gpupilot_envs.actions import CHOICES, REFERENCE_PRICE
 from gpupilot_envs.fleet_control import FleetControl, Step
 from gpupilot_envs.serving_env import ACTION_SPACE, TRAINING_SPACE
 
+TERMS = ("gpu_cost", "lateness", "churn")
+"""Terms of the reward, as :class:`gpupilot_envs.objective.RewardTerms` names them."""
+
 
 @dataclass(slots=True)
 class Totals:
@@ -23,18 +26,21 @@ class Totals:
         requests: Requests that arrived by objective, each service weighted to the same demand.
         late: Of those, not answered within the target.
         cost: Sum of the cost terms: GPU time over what the mean demand needs.
+        terms: Sum of each term of the reward, in the order of :data:`TERMS`.
         steps: Service-steps counted.
     """
 
     requests: NDArray[np.float64]
     late: NDArray[np.float64]
+    terms: NDArray[np.float64]
     cost: float = 0.0
     steps: int = 0
 
     @classmethod
     def of(cls, objectives: int) -> Totals:
         """Return a count of nothing."""
-        return cls(requests=np.zeros(objectives), late=np.zeros(objectives))
+        none = np.zeros(objectives)
+        return cls(requests=none, late=none.copy(), terms=np.zeros(len(TERMS)))
 
     @property
     def late_ratios(self) -> NDArray[np.float64]:
@@ -134,6 +140,7 @@ class FleetVecEnv(VecEnv):  # type: ignore[misc]
         late = -step.terms[1] / self._prices
         totals.late += np.bincount(self._objectives, late, kinds)
         totals.requests += np.bincount(self._objectives, step.demand, kinds)
+        totals.terms += step.terms.sum(axis=1)
         totals.cost -= float(step.terms[0].sum())
         totals.steps += control.n
 

@@ -129,7 +129,7 @@ class _Run:
         self._commit = str(environment()["commit"])
         self._log: list[dict[str, Any]] = []
         self._updates = self._seen = self._since_best = 0
-        self._ended = False
+        self._ended = self._learns = False
         self.frames = 0
         self._last = Totals.of(len(material.train.objectives))
         self._start = None if config.start is None else _start(config.start, config.seed)
@@ -212,6 +212,7 @@ class _Run:
         )
         left = self.config.frames - self.frames
         if not self.finished:
+            self._learns = True
             self._model.learn(
                 left,
                 callback=[ascent, AtBoundary(self._at_boundary)],
@@ -303,6 +304,8 @@ class _Run:
         if found.saving > self._best.saving:
             self._best, self._since_best = found, 0
         self._log.append(found.row)
+        if self._learns:
+            self._model.logger.record("validation/saving", found.saving)
         self._validated(Validation(frames=self.frames, saving=_finite(found.saving)))
 
     def _judged(self, layers: Network) -> dict[str, Any]:

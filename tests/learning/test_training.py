@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import PPO
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gpupilot_agent import bundle as bundles
 from gpupilot_agent import training
@@ -260,3 +261,27 @@ def test_a_setting_that_cannot_be_trained_is_refused_by_name(
 ) -> None:
     with pytest.raises(InputInvalid, match=name):
         TrainConfig(out=tmp_path, **{name: value})  # type: ignore[arg-type]
+
+
+def test_event_files_hold_what_people_look_for(config: TrainConfig) -> None:
+    train(replace(config, tensorboard=True))
+    (folder,) = (config.out / "tensorboard").iterdir()
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    names = set(events.Tags()["scalars"])
+    assert names >= {
+        "reward/gpu_cost",
+        "reward/lateness",
+        "reward/churn",
+        "serving/attainment_ratio",
+        "serving/cost_ratio",
+        "serving/price_0.99",
+        "train/approx_kl",
+        "train/entropy_loss",
+        "train/explained_variance",
+        "train/learning_rate",
+        "validation/saving",
+    }
+    costs = [event.value for event in events.Scalars("serving/cost_ratio")]
+    terms = [event.value for event in events.Scalars("reward/gpu_cost")]
+    assert costs == pytest.approx([-term for term in terms])
