@@ -28,6 +28,7 @@ from gpupilot_agent.gate_data import Parts, parts
 from gpupilot_agent.generalist import generalist_file
 from gpupilot_agent.training_config import Progress as TrainingProgress
 from gpupilot_agent.training_config import TrainConfig
+from gpupilot_agent.training_file import read_generalist
 from gpupilot_envs.atomic import write_bytes, write_text
 from gpupilot_envs.errors import TraceInvalid
 from gpupilot_envs.limits import Limits, Targets
@@ -249,12 +250,14 @@ def _training(
     scene = _scene(config, profile)
     demand = sum(trace.mean_rps for trace in traffic) / len(traffic) / scene.capacity().slo_rps
     cold_s = profile.cold_start_s.mean
-    base = TrainConfig(out=folder)
+    base = read_generalist(out=folder)
     return replace(
         base,
         profiles=(str(folder / PROFILE),),
         target_ms=1000.0 * config.targets.latency_s,
         attainment_ratio=config.targets.attainment_ratio,
+        objectives=(),
+        latencies_ms=(),
         controller=incumbent.controller,
         limits=config.limits,
         generated=config.generated,

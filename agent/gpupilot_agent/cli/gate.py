@@ -13,7 +13,7 @@ from gpupilot_agent.cli.checks import percent, positive, unused, within
 from gpupilot_agent.cli.examples import examples
 from gpupilot_agent.cli.outcome import ExitCode
 from gpupilot_agent.cli.progress import counter
-from gpupilot_agent.cli.scenes import bundles_of, names_of
+from gpupilot_agent.cli.scenes import bundles_of, names_of, trusted
 
 if TYPE_CHECKING:
     from gpupilot_agent.proof import Proof
@@ -74,6 +74,8 @@ def gate(
     block_minutes: Annotated[
         float, typer.Option(help="Length of the stretches that the intervals resample.")
     ] = 30.0,
+    bundle_digest: options.BundleDigest = None,
+    bundle_key: options.BundleKey = None,
     jobs: options.Jobs = 1,
     as_json: options.AsJson = False,
 ) -> None:
@@ -107,6 +109,8 @@ def gate(
     bundle, *others = bundles_of([policy])
     if others:
         raise InputInvalid("--policy", str(policy), "one bundle, not a folder of several")
+    if bundle_digest is not None or bundle_key is not None:
+        bundle = trusted(policy, digest=bundle_digest, key=bundle_key)
     recordings = [read_recording(path) for path in [*service_recordings, *(more or [])]]
     with counter("judging") as told:
         proof = judge(

@@ -11,6 +11,7 @@ import typer
 from gpupilot_agent.cli import options, show
 from gpupilot_agent.cli.checks import no_file, percent, positive, unused
 from gpupilot_agent.cli.examples import examples
+from gpupilot_agent.cli.fine_tune import fine_tune as adapt
 from gpupilot_agent.cli.progress import meter, meters, spinner
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ EXAMPLES = examples(
     "  --seed 3 --out bundles/mine",
     "gpupilot train --frames 20000000 --patience 10 --tensorboard --resume --out bundles/mine",
     "gpupilot train --config study/best.yaml --seeds 5 --jobs 2 --out bundles/five",
+    "gpupilot train --fine-tune --profile models/shop/profile.yaml \\\n"
+    "  --recordings records/shop/recording.parquet --target-ms 60 --out bundles/shop",
 )
 
 
@@ -81,6 +84,24 @@ def train(
         bool, typer.Option(help="Go on from the checkpoint in the folder, if there is one.")
     ] = False,
     report: Annotated[bool, typer.Option(help="Write learning.html too.")] = True,
+    fine_tune: Annotated[
+        bool,
+        typer.Option(
+            "--fine-tune",
+            help="Adapt a policy to one service's --recordings instead, and keep the result only "
+            "where it is surely better there.",
+        ),
+    ] = False,
+    recordings: Annotated[
+        list[Path] | None,
+        typer.Option(help="Recordings of the service, for --fine-tune.", metavar="PATH…"),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Policy to fine-tune and to beat.", metavar="BUNDLE", show_default="generalist"
+        ),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Train a policy that moves the classical controller, and keep the best one validated.
@@ -90,6 +111,10 @@ def train(
     report. With several seeds these lie in a folder per seed, and policy.npz is the best of them
     by validation. Killed at any moment, the same command with --resume ends with the same weights
     as if it had not been.
+
+    With --fine-tune the recorded time is cut in three: to learn on, to choose on, and the latest
+    to judge on. Where the adapted policy is not surely cheaper there at equal attainment, the
+    policy it started from stays, both numbers are said, and the exit code is 3.
     """
     positive(target_ms=target_ms, minutes=minutes)
     if attainment is not None:
@@ -98,6 +123,20 @@ def train(
         no_file(out)
     else:
         unused(out)
+    if fine_tune:
+        adapt(
+            out,
+            [*(recordings or []), *(more or [])],
+            profile or [options.DEFAULT_PROFILE],
+            start=start,
+            target_ms=60.0 if target_ms is None else target_ms,
+            attainment=99.0 if attainment is None else attainment,
+            frames=frames,
+            seed=seed or 0,
+            jobs=jobs,
+            as_json=as_json,
+        )
+        return
     asked = configured(
         out,
         config,
