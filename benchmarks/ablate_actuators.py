@@ -26,10 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpupilot_agent.baselines.registry import SEARCH_SPACES, make
+from gpupilot_agent.bundle import Bundle, load
 from gpupilot_agent.comparison.scene import Scene, arrivals, random_seed
 from gpupilot_agent.comparison.traffic import Piece
 from gpupilot_agent.evaluation import Design, Estimate
 from gpupilot_agent.frontier import Frontier
+from gpupilot_agent.learned import LearnedPolicy
+from gpupilot_agent.policies import Policy
 from gpupilot_agent.rollout import rollout
 from gpupilot_agent.tracking import digest
 from gpupilot_agent.tuned import Outcome, Trial, search_result, spread
@@ -48,7 +51,10 @@ DURATION_S = 4200.0
 LEVELS = (0.97, 0.98, 0.99, 0.995)
 FRONTIER_LEVELS = (0.97, 0.985, 0.997)
 LIMITS = Limits(replicas_max=256, step_up_max=256, step_down_max=256)
-HPA, CLASSICAL, PLANNED = "hpa", "predictive-5s", "queueing-gears"
+HPA, CLASSICAL, PLANNED, LEARNED = "hpa", "predictive-5s", "queueing-gears", "ppo"
+PRICE_SCALES = (0.3, 1.0, 3.0)
+"""Settings of the learned policy: factors on the price of a late request it was trained with."""
+
 REFERENCE = "HPA, replicas only"
 COARSEST_S = 600.0
 NOT_REACHED = "not reached"
@@ -63,12 +69,26 @@ class Arm:
         policy: Name of the baseline.
         starts: Settings to start in, and to stay in without a menu; the cheapest is chosen.
         menu: What may be changed at run time.
+        bundle: Of a learned policy.
     """
 
     name: str
     policy: str
     starts: tuple[Gear, ...]
     menu: Menu | None = None
+    bundle: Bundle | None = None
+
+    def controller(self, params: dict[str, float]) -> Policy:
+        """Return the policy in one setting."""
+        if self.bundle is not None:
+            return LearnedPolicy(bundle=self.bundle, price_scale=params["price_scale"])
+        return make(self.policy, params)
+
+    def settings(self, count: int) -> list[dict[str, float]]:
+        """Return what is tried on the training traffic."""
+        if self.bundle is not None:
+            return [{"price_scale": scale} for scale in PRICE_SCALES]
+        return trials(SEARCH_SPACES[self.policy], count, seed=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +103,24 @@ class Score:
     scored_s: float
 
 
-def arms(scene: Scene) -> list[Arm]:
-    """Return every arm of the ablation."""
+def arms(scene: Scene, bundle: Bundle | None) -> list[Arm]:
+    """Return every arm of the ablation; those of a learned policy where there is one."""
 
     def able(*actuators: Actuator) -> Menu:
         return menu(scene.profile, scene.targets, actuators)
 
     limits, batching, both = able("limits"), able("batching"), able("limits", "batching")
     base = (both.gears[both.base],)
+    learned = (
+        []
+        if bundle is None
+        else [
+            Arm(name="learned, replicas only", policy=LEARNED, starts=base, bundle=bundle),
+            Arm(
+                name="learned, planned, all", policy=LEARNED, starts=base, menu=both, bundle=bundle
+            ),
+        ]
+    )
     return [
         Arm(name=REFERENCE, policy=HPA, starts=base),
         Arm(name="HPA, static share and batching", policy=HPA, starts=both.gears),
@@ -98,9 +128,9 @@ def arms(scene: Scene) -> list[Arm]:
         Arm(name="queueing, static batching", policy=CLASSICAL, starts=batching.gears),
         Arm(name="queueing, static share", policy=CLASSICAL, starts=limits.gears),
         Arm(name="queueing, static share and batching", policy=CLASSICAL, starts=both.gears),
-        Arm(name="queueing, planned batching", policy=PLANNED, starts=base, menu=batching),
         Arm(name="queueing, planned share", policy=PLANNED, starts=base, menu=limits),
         Arm(name="queueing, planned, all", policy=PLANNED, starts=base, menu=both),
+        *learned,
     ]
 
 
@@ -120,7 +150,7 @@ def play(
         scrape=scene.scrape,
     )
     run = rollout(
-        make(arm.policy, params),
+        arm.controller(params),
         world,
         limits=scene.limits,
         targets=scene.targets,
@@ -159,6 +189,7 @@ class Kept:
             {
                 "scene": scene.identity(),
                 "policy": [arm.policy, sorted(params.items())],
+                **({} if arm.bundle is None else {"bundle": arm.bundle.sha256}),
                 "start": asdict(start.allocation),
                 "menu": None if arm.menu is None else arm.menu.rows().tolist().__repr__(),
                 "piece": [piece.origin_sha256, piece.window(), seed],
@@ -187,7 +218,7 @@ def searched(
     best, cheapest = None, math.inf
     for start in arm.starts:
         found = []
-        for params in trials(SEARCH_SPACES[arm.policy], count, seed=0):
+        for params in arm.settings(count):
             scores = [kept.score(scene, arm, start, params, piece, 0) for piece in pieces]
             requests = sum(score.requests for score in scores)
             outcome = Outcome(
@@ -316,6 +347,7 @@ def main() -> None:
         hours=None,
         warm_up_s=600.0,
     )
+    bundle = None if arguments.bundle is None else load(arguments.bundle)
     kept = Kept(arguments.out / "scores.jsonl")
     traffic = demo_traffic(1, duration_s=DURATION_S, per_family=(1, 1, arguments.traces))
     learn = cut(scene, traffic.train)
@@ -326,7 +358,7 @@ def main() -> None:
         judged["real test days"] = cut(real, real_days(folder))
     chosen = {
         arm.name: searched(scene, arm, learn, kept, arguments.trials, arguments.attained)
-        for arm in arms(scene)
+        for arm in arms(scene, bundle)
     }
     parts = []
     for name, pieces in judged.items():
@@ -347,6 +379,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--traces", type=int, default=1, help="test traces per family")
     parser.add_argument("--attained", type=float, default=0.99, help="to choose settings for")
     parser.add_argument("--real", action="store_true", help="also on real test days")
+    parser.add_argument("--bundle", type=Path, help="a learned policy to take part")
     parser.add_argument("--out", type=Path, default=Path("results/actuators"))
     return parser.parse_args()
 
