@@ -163,7 +163,7 @@ class DualAscent(BaseCallback):  # type: ignore[misc]
         )
 
 
-RAREST = 6.0
+RAREST = 20.0
 """Standard deviations beyond which an advantage counts no more: one outage in one service of a
 rollout would decide the whole update."""
 

@@ -64,7 +64,7 @@ class PpoSettings:
     entropy: float = 0.001
     hidden: int = 64
     keep_noise: int = 64
-    neutral_logit: float = 2.5
+    neutral_logit: float = 4.5
     critic_updates: int = 4
     multiplier_rate: float = 0.05
 
