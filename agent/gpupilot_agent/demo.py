@@ -15,6 +15,7 @@ from typing import Any
 from gpupilot_agent.bundle import Bundle, load
 from gpupilot_agent.comparison import CompareConfig, Scene, compare
 from gpupilot_agent.report import write_report
+from gpupilot_agent.report.learning import write_learning_report
 from gpupilot_agent.results import Summary, read_summary
 from gpupilot_agent.tracking import run_name
 from gpupilot_agent.training import train
@@ -32,7 +33,10 @@ Told = Callable[[float, str], None]
 Stage = Callable[[str], AbstractContextManager[Told]]
 """Announces a stage by its name; within it, :data:`Told` says how far it is."""
 
-TO_TUNE = ("hpa", "hpa-rate", "keda", "kpa-rps", "queueing", "predictive")
+MOVED = ("queueing-5s", "predictive-5s")
+"""The controllers a policy can move; they decide as often as it does."""
+
+TO_TUNE = ("hpa", "hpa-rate", "keda", "kpa-rps", *MOVED)
 AS_PUBLISHED = (
     "static",
     "static-peak",
@@ -91,10 +95,18 @@ class DemoConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoResult:
-    """What the demo leaves behind."""
+    """What the demo leaves behind.
+
+    Attributes:
+        folder: Of the comparison.
+        report: The comparison for people.
+        learning: What the training learned, for people.
+        summary: The comparison's numbers.
+    """
 
     folder: Path
     report: Path
+    learning: Path
     summary: Summary
 
 
@@ -120,9 +132,15 @@ def demo(config: DemoConfig, stage: Stage, *, jobs: int) -> DemoResult:
     tuned = _tuned(config, scene, traffic, folder, stage, jobs)
     bundle = _trained(config, tuned, traffic, folder, stage)
     _compared(config, scene, traffic, tuned, bundle, folder, stage, jobs)
-    with stage("drawing the report"):
+    with stage("drawing the reports"):
         report = write_report(folder)
-    return DemoResult(folder=folder, report=report, summary=read_summary(folder / SUMMARY))
+        learning = write_learning_report(_policy_folder(folder))
+    return DemoResult(
+        folder=folder,
+        report=report,
+        learning=learning,
+        summary=read_summary(folder / SUMMARY),
+    )
 
 
 def classical(tuned: Tuned, level: float) -> Controller:
@@ -132,10 +150,11 @@ def classical(tuned: Tuned, level: float) -> Controller:
         choice = tuned.policies[family].chosen[f"{level:g}"]
         return not choice.meets, tuned.policies[family].trials[choice.trial].gpu_hours
 
-    family = min(("queueing", "predictive"), key=cost)
-    reactive = {"beta": 0.0} if family == "queueing" else {}
+    family = min(MOVED, key=cost)
+    predictive = family == MOVED[1]
+    reactive = {} if predictive else {"beta": 0.0}
     numbers: dict[str, float] = {**reactive, **tuned.policies[family].params(level)}
-    return replace(Controller(conformal=family == "predictive"), **numbers)  # type: ignore[arg-type]
+    return replace(Controller(conformal=predictive), **numbers)  # type: ignore[arg-type]
 
 
 def _scene(config: DemoConfig) -> Scene:
@@ -182,7 +201,7 @@ def _tuned(
 def _trained(
     config: DemoConfig, tuned: Tuned, traffic: Split, folder: Path, stage: Stage
 ) -> Bundle:
-    where = folder.with_name(f"{folder.name}-policy")
+    where = _policy_folder(folder)
     if not (where / "policy.npz").exists():
         asked = TrainConfig(
             out=where,
@@ -197,6 +216,10 @@ def _trained(
         with stage("training the policy") as told:
             train(asked, lambda p: told(p.fraction, _remark(p.saving)), traffic=traffic)
     return load(where / "policy.npz")
+
+
+def _policy_folder(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}-policy")
 
 
 def _remark(saving: float | None) -> str:

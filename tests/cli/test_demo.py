@@ -15,7 +15,7 @@ STAGES = [
     "tuning the baselines",
     "training the policy",
     "comparing on unseen traffic",
-    "drawing the report",
+    "drawing the reports",
 ]
 
 

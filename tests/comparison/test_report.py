@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gpupilot_agent.comparison import CompareConfig, compare
-from gpupilot_agent.report import write_report
+from gpupilot_agent.report import write_compact, write_report
 from gpupilot_agent.report.canvas import PNG_DPI
 from gpupilot_agent.report.findings import findings, headline, listing
 from gpupilot_agent.report.look import looks
@@ -80,6 +80,17 @@ def test_pictures_lie_beside_the_report(result: Path) -> None:
     for name in names:
         assert (result / name).read_bytes().startswith(b"\x89PNG")
     assert PNG_DPI >= 150
+
+
+def test_compact_page_leaves_out_single_traces_and_nothing_else(
+    result: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "page.html"
+    write_compact(result, target)
+    short, full = (path.read_text("utf-8") for path in (target, result / "report.html"))
+    assert len(short) < len(full)
+    assert short.count("<svg") == 3
+    assert all(part in full for part in short.split("<h3>")[-3:])
 
 
 def test_same_result_gives_the_same_report(result: Path) -> None:

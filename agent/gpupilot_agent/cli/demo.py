@@ -58,10 +58,12 @@ def demo(
     )
     result = run(config, stage, jobs=jobs or os.cpu_count() or 1)
     if as_json:
-        show.as_json({"report": str(result.report), **result.summary.model_dump(mode="json")})
+        written = {"report": str(result.report), "learning_report": str(result.learning)}
+        show.as_json({**written, **result.summary.model_dump(mode="json")})
         return
     print_scores(result.summary)
     show.line(f"report: {result.report}")
+    show.line(f"what the training learned: {result.learning}")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from gpupilot_agent.cli.scores import print_scores
 EXAMPLES = examples(
     "gpupilot report results/full",
     "gpupilot report results/full --json",
+    "gpupilot report results/full --compact comparison.html",
     "gpupilot report bundles/five",
 )
 
@@ -26,13 +27,20 @@ def report(
             help="A folder that `gpupilot compare` or `gpupilot train` wrote.", metavar="RUN"
         ),
     ],
+    compact: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a comparison's page here instead, without pictures of single traces.",
+            metavar="FILE",
+        ),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Write report.html and pictures from a comparison's numbers, and print its table.
 
     Of a training: write learning.html, with its curves and what the policy does.
     """
-    from gpupilot_agent.report import write_report
+    from gpupilot_agent.report import write_compact, write_report
     from gpupilot_agent.report.learning_reading import is_training
     from gpupilot_agent.results import read_summary
 
@@ -41,7 +49,11 @@ def report(
         return
     summary = read_summary(run / "summary.json")
     with spinner("drawing the report"):
-        written = write_report(run)
+        if compact is None:
+            written = write_report(run)
+        else:
+            written = compact
+            write_compact(run, written)
     if as_json:
         show.as_json(summary.model_dump(mode="json"))
         return

@@ -50,6 +50,24 @@ def write_report(result_dir: Path) -> Path:
     return result_dir / REPORT
 
 
+def write_compact(result_dir: Path, target: Path) -> None:
+    """Write the report without the pictures of single traces: small enough to pass on.
+
+    Args:
+        result_dir: Folder that :func:`gpupilot_agent.comparison.compare` wrote.
+        target: The page to write.
+
+    Raises:
+        InputInvalid: The folder holds no readable ``summary.json``.
+        OutputRefused: The file cannot be written.
+    """
+    reading = Reading(summary=read_summary(result_dir / "summary.json"))
+    drawn = looks(reading.roles)
+    with style():
+        shared = _shared(reading, drawn)
+    write_text(target, _html(reading, drawn, shared, {}))
+
+
 def _shared(reading: Reading, drawn: dict[str, Look]) -> dict[str, Picture]:
     figures: dict[str, tuple[str, Figure]] = {
         "cost": ("overview", cost_figure(reading, drawn)),
