@@ -2,8 +2,8 @@
 
 Usage: ``python scripts/generalist.py BUNDLE... [--traces FOLDER] [--summary summary.json]``
 
-From one training per seed: the best of them, or the mean of the best three where that saves more
-on validation services that none was chosen on. Then the box of what it has seen. With
+From one training per seed: the best of three by their own validation, or the mean of those three
+where it saves more on validation services that none was chosen on. Then the box of what it has seen. With
 ``--summary`` alone, only the card is renewed from a comparison; the policy stays what it is.
 """
 
@@ -73,7 +73,7 @@ def built(arguments: argparse.Namespace) -> Bundle:
         services=config.validation_services,
         steps=config.validation_steps,
     )
-    candidates = {f"seed {each.seeds['training']}": each for each in trained}
+    candidates = {f"seed {each.seeds['training']}": each for each in trained[:MEMBERS]}
     if len(trained) >= MEMBERS:
         candidates[f"mean of the best {MEMBERS}"] = mean_of(trained[:MEMBERS])
     trades = {name: yardstick.trade(each.act) for name, each in candidates.items()}
