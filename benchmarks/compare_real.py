@@ -6,8 +6,8 @@ out whole: nothing is tuned or trained on any of them.
 
     python benchmarks/compare_real.py --bundles bundles/ --out results/real --jobs 2
 
-``--bundles`` takes the trainings of one policy from several seeds, ``ppo``; the shipped policy,
-``generalist``, is compared with and without it. An interrupted run goes on where it stopped.
+``--bundles`` takes the trainings of one policy from several seeds, ``ppo``; without it the shipped
+policy is compared. An interrupted run goes on where it stopped.
 Traces are found through ``GPUPILOT_DATA``, default ``../shared/data`` beside the repository.
 """
 
@@ -187,7 +187,7 @@ def main() -> None:
         hours=arguments.hours,
     )
     seen = traffic(folder)
-    learned = ("ppo", GENERALIST) if arguments.bundles else (GENERALIST,)
+    learned = ("ppo",) if arguments.bundles else (GENERALIST,)
     config = CompareConfig(
         scene=scene,
         traces=seen.judge,

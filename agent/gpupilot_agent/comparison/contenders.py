@@ -28,8 +28,8 @@ LEARNED_SPACE: SearchSpace = {"price_scale": Dimension(low=0.1, high=10.0, defau
 FRONTIER_LEVELS = (0.97, 0.985, 0.99, 0.995, 0.999, 1.0)
 """Attainment on the training traffic whose settings are measured again, to draw the frontier."""
 
-_PRICE_SCALES = (0.1, 0.3, 3.0, 10.0, 30.0)
-_CLAIRVOYANT_Z = (-3.0, -1.5, 0.0, 1.5, 3.0, 6.0)
+_PRICE_SCALES = (0.25, 0.5, 2.0, 5.0)
+_CLAIRVOYANT_Z = (-1.5, 0.0, 3.0, 6.0, 12.0, 24.0)
 _ORACLE_MARGINS = (-0.12, -0.06, 0.0, 0.06, 0.12, 0.25)
 
 
