@@ -14,6 +14,7 @@ from typing import Any
 
 from gpupilot_agent.bundle import Bundle, load
 from gpupilot_agent.comparison import CompareConfig, Scene, compare
+from gpupilot_agent.comparison.contenders import GENERALIST, LEARNED
 from gpupilot_agent.report import write_report
 from gpupilot_agent.report.learning import write_learning_report
 from gpupilot_agent.results import Summary, read_summary
@@ -48,7 +49,7 @@ AS_PUBLISHED = (
     "dynamo",
     "wva",
 )
-KNOWING = ("oracle",)
+KNOWING = ("clairvoyant", "oracle")
 SUMMARY = "summary.json"
 
 
@@ -236,7 +237,8 @@ def _compared(
     stage: Stage,
     jobs: int,
 ) -> None:
-    policies = (*AS_PUBLISHED, *(f"{name}-tuned" for name in TO_TUNE), "ppo", *KNOWING)
+    tuned_names = (f"{name}-tuned" for name in TO_TUNE)
+    policies = (*AS_PUBLISHED, *tuned_names, LEARNED, GENERALIST, *KNOWING)
     comparison = CompareConfig(
         scene=scene,
         traces=traffic.test,

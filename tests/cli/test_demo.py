@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gpupilot_agent.demo import AS_PUBLISHED, TO_TUNE, DemoConfig, demo
+from gpupilot_agent.demo import AS_PUBLISHED, KNOWING, TO_TUNE, DemoConfig, demo
 
 STAGES = [
     "preparing traffic and service",
@@ -63,12 +63,14 @@ def test_the_demo_ends_with_a_report_and_resumes_where_it_stopped(
         *AS_PUBLISHED,
         *(f"{name}-tuned" for name in TO_TUNE),
         "ppo",
-        "oracle",
+        "generalist",
+        *KNOWING,
     }
     assert len(result.summary.traces) == 4
     assert result.report.parent == result.folder
     assert (result.folder / "summary.json").exists()
-    assert result.report.stat().st_size > 10_000
+    for page in (result.report, result.learning):
+        assert page.stat().st_size > 10_000
 
 
 def test_where_it_is_written_does_not_name_the_run(tmp_path: Path) -> None:

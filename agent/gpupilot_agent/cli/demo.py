@@ -38,7 +38,7 @@ def demo(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Tune the baselines, train a policy, compare all on unseen traffic and write a report.
+    """Tune the baselines, train a policy, compare it and the shipped one with all, and report.
 
     Everything is generated: no file is needed. An interrupted demo goes on where it stopped.
     """
