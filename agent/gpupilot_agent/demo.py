@@ -23,7 +23,7 @@ from gpupilot_agent.training import train
 from gpupilot_agent.training_config import TrainConfig
 from gpupilot_agent.tuned import Tuned, read_tuned
 from gpupilot_agent.tuning import TuneConfig, tune
-from gpupilot_envs.actions import Controller
+from gpupilot_envs.actions import USUAL_SLOPE, Controller
 from gpupilot_envs.embedded import DEFAULT, find_profile
 from gpupilot_envs.limits import Targets
 from gpupilot_envs.workload.splits import Split, demo_traffic
@@ -155,7 +155,8 @@ def classical(tuned: Tuned, level: float) -> Controller:
     predictive = family == MOVED[1]
     reactive = {} if predictive else {"beta": 0.0}
     numbers: dict[str, float] = {**reactive, **tuned.policies[family].params(level)}
-    return replace(Controller(conformal=predictive), **numbers)  # type: ignore[arg-type]
+    untuned = Controller(conformal=predictive, z_per_log_price=USUAL_SLOPE)
+    return replace(untuned, **numbers)  # type: ignore[arg-type]
 
 
 def _scene(config: DemoConfig) -> Scene:

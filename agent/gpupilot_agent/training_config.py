@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gpupilot_envs.actions import Controller
+from gpupilot_envs.actions import USUAL_SLOPE, Controller
 from gpupilot_envs.embedded import DEFAULT
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.limits import Limits
@@ -147,7 +147,7 @@ class TrainConfig:
     latencies_ms: tuple[float, ...] = ()
     traces: tuple[Path, ...] = ()
     generated: int = 64
-    controller: Controller = field(default_factory=Controller)
+    controller: Controller = field(default_factory=lambda: Controller(z_per_log_price=USUAL_SLOPE))
     frames: int = 5_000_000
     max_seconds: float | None = None
     services: int = 512

@@ -51,6 +51,9 @@ class Axis:
 REFERENCE_PRICE = 25.0
 """Price of a late request at which a controller's margin is the one it is given."""
 
+USUAL_SLOPE = 0.8
+"""Margin per factor e of the price that suits a controller tuned at one objective alone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controller:
