@@ -3,8 +3,8 @@
 Usage: ``python scripts/generalist.py BUNDLE... [--traces FOLDER] [--summary summary.json]``
 
 From one training per seed: the best of three by their own validation, or the mean of those three
-where it saves more on validation services that none was chosen on. Then the box of what it has seen. With
-``--summary`` alone, only the card is renewed from a comparison; the policy stays what it is.
+where it saves more on validation services that none was chosen on. Then the box of what it has
+seen. With ``--summary`` alone, only the card is renewed from a comparison; the policy stays.
 """
 
 from __future__ import annotations
