@@ -295,7 +295,7 @@ def shown(estimate: Estimate) -> str:
 
 def table(measured: dict[str, Measured], chosen: dict[str, Chosen], level: float) -> str:
     """Return the ablation at one attainment as a Markdown table."""
-    base = measured[REFERENCE]
+    base = measured.get(REFERENCE, next(iter(measured.values())))
     lines = [
         f"| at {level:.1%} | setting | cost | against HPA, replicas only | energy, against it "
         "| pods replaced per hour |",
@@ -359,6 +359,7 @@ def main() -> None:
     chosen = {
         arm.name: searched(scene, arm, learn, kept, arguments.trials, arguments.attained)
         for arm in arms(scene, bundle)
+        if not arguments.only or arm.name in arguments.only
     }
     parts = []
     for name, pieces in judged.items():
@@ -379,6 +380,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--traces", type=int, default=1, help="test traces per family")
     parser.add_argument("--attained", type=float, default=0.99, help="to choose settings for")
     parser.add_argument("--real", action="store_true", help="also on real test days")
+    parser.add_argument("--only", nargs="*", default=[], help="arms by name; all by default")
     parser.add_argument("--bundle", type=Path, help="a learned policy to take part")
     parser.add_argument("--out", type=Path, default=Path("results/actuators"))
     return parser.parse_args()
