@@ -96,6 +96,11 @@ def generated() -> dict[str, str]:
     return found
 
 
+def test_the_list_of_options_is_that_of_the_command_line() -> None:
+    committed = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert committed == script("commands").page(), "run: make commands"
+
+
 def test_the_example_traffic_is_what_its_script_makes() -> None:
     committed = (ROOT / "examples" / "shop.csv").read_text(encoding="utf-8")
     assert committed == script("example_traffic").csv()
