@@ -1,10 +1,11 @@
 """Put the shipped policy together from trainings, and write its file and its page.
 
-Usage: ``python scripts/generalist.py BUNDLE... [--traces FOLDER] [--summary summary.json]``
+Usage: ``python scripts/generalist.py BUNDLE... [--judge] [--traces FOLDER] [--summary FILE]``
 
-From one training per seed: the best of three by their own validation, or the mean of those three
-where it saves more on validation services that none was chosen on. Then the box of what it has
-seen. With ``--summary`` alone, only the card is renewed from a comparison; the policy stays.
+From one training per seed: the best by its own validation, as it is. With ``--judge``, the best of
+three or the mean of the three, whichever saves more on validation services that none was chosen
+on, and a box of what it has seen from a larger fleet. With ``--summary`` alone, only the card is
+renewed from a comparison; the policy stays.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from gpupilot_agent.card import render, results_of
 from gpupilot_agent.fleet_validation import Trade, Yardstick
 from gpupilot_agent.generalist import NAME, generalist_file, load_generalist
 from gpupilot_agent.results import read_summary
-from gpupilot_agent.training import OBJECTIVES
 from gpupilot_agent.training_config import TrainConfig
 from gpupilot_agent.training_data import Material, prepare
 from gpupilot_envs.workload.splits import Split, split_by_day
@@ -39,9 +39,10 @@ HELD_OUT = ("twitter", "servegen", "azurellm23", "gentd26")
 COARSEST_S = 600.0
 
 SUMMARY = (
-    "The policy that ships with gpupilot: one set of weights for any service, without tuning. It "
-    "moves the margin, hold, rounding and memory of a queueing controller, decision by decision, "
-    "so as to hold the fewest GPUs at which the share of requests in time meets the objective."
+    "The policy that ships with gpupilot: one set of weights for every service like those below, "
+    "without tuning. It moves the margin, hold, rounding, memory and anchor of a queueing "
+    "controller, decision by decision, so as to hold the fewest GPUs at which the share of "
+    "requests in time meets the objective."
 )
 
 
@@ -49,16 +50,29 @@ def main() -> None:
     """Build what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundles", nargs="*", type=Path)
+    parser.add_argument("--judge", action="store_true", help="choose on fresh services")
     parser.add_argument("--traces", type=Path, help="folder of recorded rate traces")
     parser.add_argument("--summary", type=Path, help="summary.json of a comparison")
     parser.add_argument("--policy", default=NAME, help="its name in that comparison")
     arguments = parser.parse_args()
-    policy = load_generalist() if not arguments.bundles else built(arguments)
+    if not arguments.bundles:
+        policy = load_generalist()
+    else:
+        policy = built(arguments) if arguments.judge else chosen(arguments.bundles)
     if arguments.summary is not None:
         results = results_of(read_summary(arguments.summary), arguments.policy)
         policy = replace(policy, card={**policy.card, "results": results})
+    policy = replace(policy, card={**policy.card, "summary": SUMMARY})
     save(policy, generalist_file())
     PAGE.write_text(render(policy), encoding="utf-8")
+
+
+def chosen(paths: Sequence[Path]) -> Bundle:
+    """Return the training that saved most on its own validation, as it is."""
+    trained = sorted((load(path) for path in paths), key=saving, reverse=True)
+    savings = {f"seed {each.seeds['training']}": saving(each) for each in trained}
+    world = "interval level, each on validation services of its own that chose its checkpoint"
+    return presented(trained[0], f"seed {trained[0].seeds['training']}", savings, world)
 
 
 def built(arguments: argparse.Namespace) -> Bundle:
@@ -116,32 +130,41 @@ def described(
     material: Material,
     config: TrainConfig,
 ) -> Bundle:
-    """Return the policy with its prices, its box and its card; without this machine's paths."""
+    """Return the policy with its prices, its box and its card."""
+    from gpupilot_agent.training import OBJECTIVES
+
     prices = tuple((ratio, trade.knob_for(1.0 - ratio)) for ratio in OBJECTIVES)
+    card = {**bundle.card, "validation": asdict(trade)}
     known = acquainted(
-        replace(bundle, prices=prices),
+        replace(bundle, prices=prices, card=card),
         material.train,
         seed=config.seed + 202,
         services=512,
-        steps=720,
+        steps=480,
     )
+    world = "interval level, validation services that no training was chosen on"
+    return presented(known, name, savings, world)
+
+
+def presented(bundle: Bundle, name: str, savings: dict[str, float], world: str) -> Bundle:
+    """Return the policy with the card it ships with, and without this machine's paths."""
     plain = {key: value for key, value in bundle.config.items() if key not in ("out", "start")}
     plain["traces"] = [Path(trace).name for trace in plain.get("traces", ())]
     card: dict[str, Any] = {
-        "name": "generalist",
+        "name": NAME,
         "summary": SUMMARY,
-        "world": "interval level, validation services that no training was chosen on",
+        "world": world,
         "frames": bundle.card["frames"],
         "seconds": bundle.card["seconds"],
         "saving_at_equal_attainment": savings[name],
-        "validation": asdict(trade),
+        "validation": bundle.card["validation"],
         "candidates": [
             {"name": each, "saving": found, "taken": each == name}
             for each, found in savings.items()
         ],
-        "familiar": known.card["familiar"],
+        "familiar": bundle.card["familiar"],
     }
-    return replace(known, config=plain, card=card)
+    return replace(bundle, config=plain, card=card)
 
 
 def config_of(bundle: Bundle) -> TrainConfig:

@@ -7,7 +7,7 @@ rows of a comparison (:class:`gpupilot_agent.results.Row`), put into the card wh
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from gpupilot_agent.bundle import Bundle
@@ -16,6 +16,14 @@ from gpupilot_envs.actions import AXES
 from gpupilot_envs.observation import FIELDS
 
 Cells = Sequence[str]
+
+_CONSTANTS: tuple[tuple[str, str, Callable[[float], float]], ...] = (
+    ("demand_scale", "mean demand in replicas", lambda x: 2.0 ** (6.0 * x) - 1.0),
+    ("cold_start", "cold start in seconds", lambda x: 180.0 * x),
+    ("idle_latency", "latency of a lone request over the target", lambda x: x),
+    ("objective", "percent of requests in time", lambda x: 100.0 * (1.0 - 10.0 ** (-4.0 * x))),
+)
+"""Fields that stay as they are while a service runs, and how to turn them into common units."""
 
 LIMITS = (
     "It decides replicas around a queueing controller; it never leaves that controller's "
@@ -171,7 +179,27 @@ def _familiar(bundle: Bundle) -> str:
         "observation lies outside, the classical controller decides and the reason says "
         "`OutOfDistribution`. Share of decisions called strange:"
     )
-    return f"{head}\n\n" + _table(("traffic", "strange"), rows)
+    kinds = "It knows services of these kinds; any other one gets the classical controller:"
+    return "\n\n".join(
+        [
+            head,
+            _table(("traffic", "strange"), rows),
+            kinds,
+            _table(("", "from", "to"), _kinds(bundle)),
+        ]
+    )
+
+
+def _kinds(bundle: Bundle) -> list[Cells]:
+    """Return the range of what does not change while a service runs, in a person's units."""
+    familiar = bundle.familiar
+    if familiar is None:
+        return []
+    at = {field.name: index for index, field in enumerate(FIELDS)}
+    return [
+        (what, *(f"{unit(float(side[at[name]])):.3g}" for side in (familiar.low, familiar.high)))
+        for name, what, unit in _CONSTANTS
+    ]
 
 
 def _verdict(metric: Metric) -> str:

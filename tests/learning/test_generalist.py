@@ -68,7 +68,7 @@ def test_nonsense_is_strange_to_it(generalist: Bundle) -> None:
 def test_what_it_was_trained_like_is_hardly_ever_strange_to_it(generalist: Bundle) -> None:
     """As measured when it was built, on services and traffic it was not fitted on."""
     found = generalist.card["familiar"]
-    assert found["observations"] > 50_000
+    assert found["observations"] > 20_000
     assert found["strange"]
     assert all(share < 0.01 for share in found["strange"].values())
 
