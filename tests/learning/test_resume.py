@@ -95,14 +95,16 @@ def start(program: Path) -> subprocess.Popen[bytes]:
 
 def kill_in_the_middle(process: subprocess.Popen[bytes], folder: Path, wait_s: float) -> None:
     """Kill a training that has written a checkpoint ``wait_s`` after it did."""
-    deadline = time.monotonic() + 120.0
-    while not (folder / CHECKPOINT).exists():
-        assert process.poll() is None, process.communicate()[1].decode()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    time.sleep(wait_s)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    deadline = time.monotonic() + 480.0
+    try:
+        while not (folder / CHECKPOINT).exists():
+            assert process.poll() is None, process.communicate()[1].decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(wait_s)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (folder / BUNDLE).exists()
 
