@@ -85,7 +85,7 @@ SPACE: tuple[Searched, ...] = (
     Searched(name="entropy", scale="log", values=(1e-5, 1e-2)),
     Searched(name="hidden", scale="choice", values=(32, 64, 96)),
     Searched(name="keep_noise", scale="choice", values=(1, 16, 64)),
-    Searched(name="neutral_logit", scale="linear", values=(0.5, 4.0)),
+    Searched(name="neutral_logit", scale="linear", values=(0.5, 8.0)),
     Searched(name="critic_updates", scale="whole", values=(1, 8)),
     Searched(name="multiplier_rate", scale="log", values=(0.01, 0.2)),
 )
