@@ -2,7 +2,8 @@
 
 Usage: ``python benchmarks/bench_policy.py`` prints one line per contender: the median and the
 least of many calls in CPU microseconds of this process, one thread each. All compute the same
-logits; ours and ONNX include the choice of an action.
+logits; ours and ONNX include the choice of an action. The shipped policy also looks whether it
+knows what it sees.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from gpupilot_agent.bundle import Bundle
+from gpupilot_agent.generalist import load_generalist
 from gpupilot_agent.onnx_export import model_of
 from gpupilot_envs.actions import CHOICES, SIZES, Controller
 from gpupilot_envs.observation import FIELDS, HIGH, LOW
@@ -99,7 +101,9 @@ def main() -> None:
     seen = rng.uniform(LOW, HIGH, (1000, len(FIELDS))).astype(np.float32)
     masks = np.ones((1000, CHOICES), dtype=np.bool_)
     one, three = made_up(1), made_up(3)
+    shipped = load_generalist()
     contenders: Mapping[str, Work] = {
+        "the shipped policy": lambda rows: shipped.answer(rows, masks[: len(rows)]),
         "gpupilot, one network": lambda rows: one.act(rows, masks[: len(rows)]),
         "gpupilot, three networks": lambda rows: three.act(rows, masks[: len(rows)]),
         "torch": by_torch(one),
