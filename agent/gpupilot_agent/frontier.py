@@ -141,11 +141,21 @@ class Frontier:
         levels = np.broadcast_to(np.asarray(level, dtype=np.float64), len(self.cost))
         return _read_each(self.attainment, self.cost, np.ascontiguousarray(levels))
 
-    def within(self, level: Floats) -> Floats:
-        """Return the levels moved to what was measured: from the cheapest setting to the best."""
+    def ends(self) -> tuple[Floats, Floats]:
+        """Return what was measured: the attainment of the cheapest setting and of the best."""
         cheapest = np.argmin(self.cost, axis=1)[:, None]
         low = np.take_along_axis(self.attainment, cheapest, axis=1)[:, 0]
-        return np.clip(level, low, self.attainment.max(axis=1))
+        return low, self.attainment.max(axis=1)
+
+    def within(self, level: Floats) -> Floats:
+        """Return the levels moved to what was measured: from the cheapest setting to the best."""
+        return np.clip(level, *self.ends())
+
+    def common(self, other: Frontier, level: float) -> Floats:
+        """Return the attainment nearest to ``level`` that both have, NaN where there is none."""
+        (low, high), (other_low, other_high) = self.ends(), other.ends()
+        low, high = np.maximum(low, other_low), np.minimum(high, other_high)
+        return np.where(low <= high, np.clip(level, low, high), np.nan)
 
     def best_within(self, budget: Floats) -> Floats:
         """Return the attainment that a cost buys, NaN where even the cheapest setting costs more.

@@ -118,7 +118,9 @@ class Row(_Part):
     """A learned policy against one reference, overall and family by family.
 
     Costs are read at equal attainment; ``relative`` below 0 says that the learned policy needs
-    less. For the kind ``bursts`` it is the share of late requests instead, at 5 % more cost.
+    less. A family, or a resample behind an interval, in which one of the two has no setting at the
+    level is read at the nearest attainment that both have. For the kind ``bursts`` it is the
+    share of late requests instead, at 5 % more cost.
     """
 
     kind: Literal[

@@ -107,8 +107,10 @@ def _against_default(results: Results, name: str, levels: Sequence[float]) -> Ro
 
     def read(part: Results) -> Floats:
         default = part.mains[DEFAULT]
-        own = part.frontier(name).samples(part.attainment(default))
-        return own / part.gpu_hours(default) - 1.0
+        frontier = part.frontier(name)
+        # a cheapest setting that is better than asked for costs too much, if anything
+        level = np.maximum(part.attainment(default), frontier.ends()[0])
+        return frontier.samples(level) / part.gpu_hours(default) - 1.0
 
     reached = float(results.attainment(results.mains[DEFAULT])[0])
     missed = [f"{100 * level:g} %" for level in levels if reached < level]
@@ -133,10 +135,12 @@ def _at_level(results: Results, name: str, level: float) -> Iterator[Row]:
 
 def _versus(kind: str, results: Results, name: str, rival: str, level: float) -> Row:
     def read(part: Results) -> Floats:
-        own, other = (part.frontier(each).samples(level) for each in (name, rival))
-        return own / other - 1.0
+        own, other = part.frontier(name), part.frontier(rival)
+        equal = own.common(other, level)
+        return own.samples(equal) / other.samples(equal) - 1.0
 
-    return _row(kind, name, rival, level, results, read, _unread(results, (name, rival), level))
+    note = _unread(results, (name, rival), level)
+    return _row(kind, name, rival, level, results, read, note, known=not note)
 
 
 def _unread(results: Results, names: Sequence[str], level: float) -> str:
@@ -152,11 +156,17 @@ def _unread(results: Results, names: Sequence[str], level: float) -> str:
 
 def _against_perfect(results: Results, name: str, level: float) -> Row:
     def read(part: Results) -> Floats:
-        dual = part.dual()
-        own = part.frontier(name).samples(level)
-        return np.full_like(own, np.nan) if dual is None else own / dual.least(level) - 1.0
+        dual, own = part.dual(), part.frontier(name)
+        equal = own.within(np.full(len(own.cost), level))
+        return (
+            np.full_like(equal, np.nan)
+            if dual is None
+            else own.samples(equal) / dual.least(equal) - 1.0
+        )
 
-    return _row("perfect", name, PERFECT, level, results, read, "proven: nothing can be cheaper")
+    note = _unread(results, (name,), level)
+    said = note or "proven: nothing can be cheaper"
+    return _row("perfect", name, PERFECT, level, results, read, said, known=not note)
 
 
 def _bursts(results: Results, name: str) -> Iterator[Row]:
@@ -199,15 +209,25 @@ def _cheapest(results: Results, names: Sequence[str], level: float) -> str | Non
 
 
 def _row(
-    kind: str, name: str, rival: str, level: float, results: Results, read: Read, note: str
+    kind: str,
+    name: str,
+    rival: str,
+    level: float,
+    results: Results,
+    read: Read,
+    note: str,
+    *,
+    known: bool = True,
 ) -> Row:
+    """Return a row; a family, or a resample, without the level is read as near to it as both go."""
+    nothing = Estimate(mean=None, ci95=None)
     return Row.model_validate(
         {
             "kind": kind,
             "policy": name,
             "against": rival,
             "attainment": level,
-            "relative": _metric(read(results)),
+            "relative": _metric(read(results)) if known else Metric.of(nothing),
             "families": {family: _metric(read(part)) for family, part in results.by_family()},
             "note": note,
         }
