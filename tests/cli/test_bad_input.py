@@ -228,7 +228,7 @@ def test_a_path_through_a_file_cannot_be_written(
 
 def test_a_policy_without_its_bundle(shell: Shell, traces: Path, tmp_path: Path) -> None:
     words = ("--traces", traces, "--policies", "ppo", "--out", tmp_path / "out")
-    refused(shell("compare", *words), "gpupilot train")
+    refused(shell("tune", *words), "gpupilot train")
 
 
 def test_something_else_than_a_bundle(shell: Shell, traces: Path, tmp_path: Path) -> None:
