@@ -89,6 +89,18 @@ def test_levels_may_differ_by_resample_and_are_kept_within_what_was_measured() -
     assert np.array_equal(frontier.within(beyond), best)
 
 
+def test_two_frontiers_meet_at_the_nearest_attainment_that_both_have() -> None:
+    def of(*points: tuple[float, float]) -> Frontier:
+        attainment, cost = (np.array([column] * 3) for column in zip(*points, strict=True))
+        return Frontier(attainment=attainment, cost=cost)
+
+    low, high = of((0.9, 1.0), (0.95, 2.0)), of((0.94, 3.0), (0.999, 4.0))
+    assert np.allclose(low.common(high, 0.99), 0.95)
+    assert np.allclose(low.common(high, 0.8), 0.94)
+    assert np.isfinite(high.samples(low.common(high, 0.99))).all()
+    assert np.isnan(low.common(of((0.96, 1.0)), 0.95)).all()
+
+
 def test_one_run_tells_a_cost_but_no_interval() -> None:
     requests = np.full((2, 1, 1), 100.0)
     in_time = np.array([90.0, 99.9])[:, None, None]

@@ -20,7 +20,7 @@ EXAMPLES = examples(
     "  --policies hpa,hpa-tuned,queueing-tuned,ppo,oracle \\\n"
     "  --tuned results/tuned --bundle bundles/mine --seeds 10 --jobs 8 --out results/full",
 )
-DEFAULT_POLICIES = "static,static-peak,hpa,hpa-rate,keda,kpa,queueing,predictive,oracle"
+DEFAULT_POLICIES = "static,static-peak,hpa,hpa-rate,keda,kpa,queueing,predictive,generalist,oracle"
 
 
 def compare(
