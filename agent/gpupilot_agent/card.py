@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from gpupilot_agent.bundle import Bundle
-from gpupilot_agent.results import Metric, Row, Summary
+from gpupilot_agent.results import Metric, Row, Summary, Training
 from gpupilot_envs.actions import AXES
 from gpupilot_envs.observation import FIELDS
 
@@ -50,7 +50,11 @@ def results_of(summary: Summary, policy: str) -> dict[str, Any]:
         "gpu_hours": score.gpu_hours.model_dump(mode="json"),
         "traces": sorted(summary.traces),
         "families": sorted(summary.families),
-        "trainings": sum(training.policy == policy for training in summary.trainings),
+        "trainings": [
+            training.model_dump(mode="json")
+            for training in summary.trainings
+            if training.policy == policy
+        ],
         "rows": [row.model_dump(mode="json") for row in summary.rows if row.policy == policy],
     }
 
@@ -64,7 +68,7 @@ def render(bundle: Bundle) -> str:
         "## What it is\n\n" + _table(("", ""), _identity(bundle)),
         "## Trained on\n\n" + _table(("", ""), _training(bundle)),
         "## Chosen by\n\n" + _chosen(card),
-        "## How it did, event level\n\n" + _event_level(card.get("results")),
+        "## How it did, event level\n\n" + _event_level(card.get("results"), bundle.sha256),
         "## What it has not seen\n\n" + _familiar(bundle),
         "## Limits\n\n" + "\n".join(f"- {line}" for line in (*card.get("limits", ()), *LIMITS)),
     ]
@@ -128,7 +132,7 @@ def _chosen(card: Mapping[str, Any]) -> str:
     return f"{head}\n\n" + _table(("candidate", "saved", ""), rows)
 
 
-def _event_level(results: Mapping[str, Any] | None) -> str:
+def _event_level(results: Mapping[str, Any] | None, sha256: str) -> str:
     if not results:
         return "Not measured yet. `gpupilot compare` measures it."
     attainment = Metric.model_validate(results["attainment_ratio"])
@@ -138,12 +142,36 @@ def _event_level(results: Mapping[str, Any] | None) -> str:
         f"{len(results['traces'])} traces of {len(results['families'])} families "
         f"({', '.join(results['families'])}); asked for "
         f"{100 * results['attainment_asked']:g} % in time, delivered "
-        f"{_percent(attainment.mean)} % as it ships. GPU-hours at equal attainment, below 0 % it "
+        f"{_percent(attainment.mean)} %, mean of all trainings. GPU-hours at equal attainment, below 0 % it "
         "needs less; 95 % intervals over traces and seeds."
     )
     columns = ("against", "at %", "difference", "95 % interval", "verdict")
     return "\n\n".join(
-        [head, _table(columns, [_row(row) for row in measured]), _by_family(measured)]
+        [
+            head,
+            _alone(results, sha256),
+            _table(columns, [_row(row) for row in measured]),
+            _by_family(measured),
+        ]
+    )
+
+
+def _alone(results: Mapping[str, Any], sha256: str) -> str:
+    """Return what the rows are of, and what this training did by itself."""
+    trainings = [Training.model_validate(each) for each in results["trainings"]]
+    own = [each for each in trainings if each.bundle == sha256]
+    if not own:
+        return "The rows are of other trainings by the same recipe, not of this one."
+    level = f"{results['attainment_asked']:g}"
+    costs = [
+        "-" if found is None else f"{found:.3g}"
+        for found in (each.at_attainment[level].mean for each in (own[0], *trainings))
+    ]
+    return (
+        f"The rows are of {len(trainings)} trainings by the same recipe, this one among them. By "
+        f"itself it delivered {_percent(own[0].attainment_ratio.mean)} % and takes {costs[0]} "
+        f"GPU-hours a run at {100 * results['attainment_asked']:g} %; each training: "
+        f"{', '.join(costs[1:])}."
     )
 
 
@@ -154,17 +182,26 @@ def _row(row: Row) -> Cells:
 
 
 def _by_family(rows: Iterable[Row]) -> str:
-    lines = [
-        (family, row.against, _percent(row.attainment), _change(metric), _interval(metric))
+    found = [
+        (family, row, metric)
         for row in rows
-        if row.kind == "tuned_queueing"
+        if row.kind in ("tuned_queueing", "tuned_predictive")
         for family, metric in row.families.items()
         if metric.mean is not None
     ]
+    metrics = [metric for _, _, metric in found]
+    lines = [
+        (family, row.against, _percent(row.attainment), _change(metric), _interval(metric))
+        for family, row, metric in found
+    ]
     if not lines:
         return ""
-    lost = [f"{line[0]} ({line[3]} at {line[2]} %)" for line in lines if line[3].startswith("+")]
-    said = f"Where it needs more than {lines[0][1]}: {', '.join(lost)}." if lost else ""
+    lost = [
+        f"{line[0]} ({line[3]} against {line[1]} at {line[2]} %)"
+        for line, metric in zip(lines, metrics, strict=True)
+        if _verdict(metric) == "more"
+    ]
+    said = f"Where it surely needs more: {', '.join(lost)}." if lost else ""
     columns = ("family", "against", "at %", "difference", "95 % interval")
     return "\n\n".join(part for part in (_table(columns, lines), said) if part)
 
