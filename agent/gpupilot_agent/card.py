@@ -142,8 +142,8 @@ def _event_level(results: Mapping[str, Any] | None, sha256: str) -> str:
         f"{len(results['traces'])} traces of {len(results['families'])} families "
         f"({', '.join(results['families'])}); asked for "
         f"{100 * results['attainment_asked']:g} % in time, delivered "
-        f"{_percent(attainment.mean)} %, mean of all trainings. GPU-hours at equal attainment, below 0 % it "
-        "needs less; 95 % intervals over traces and seeds."
+        f"{_percent(attainment.mean)} %, mean of all trainings. GPU-hours at equal attainment, "
+        "below 0 % it needs less; 95 % intervals over traces and seeds."
     )
     columns = ("against", "at %", "difference", "95 % interval", "verdict")
     return "\n\n".join(
