@@ -35,7 +35,7 @@ from gpupilot_agent.learned import LearnedPolicy
 from gpupilot_agent.policies import Policy
 from gpupilot_agent.rollout import rollout
 from gpupilot_agent.tracking import digest
-from gpupilot_agent.tuned import Outcome, Trial, search_result, spread
+from gpupilot_agent.tuned import Outcome, Trial, search_result
 from gpupilot_agent.tuning import trials
 from gpupilot_envs.atomic import write_text
 from gpupilot_envs.embedded import find_profile
@@ -48,11 +48,10 @@ from gpupilot_envs.workload.trace import DAY_S, RateTrace, read_trace
 Floats = NDArray[np.float64]
 
 DURATION_S = 4200.0
-LEVELS = (0.97, 0.98, 0.99, 0.995)
-FRONTIER_LEVELS = (0.97, 0.985, 0.997)
+LEVELS = (0.98, 0.99, 0.995, 0.999)
 LIMITS = Limits(replicas_max=256, step_up_max=256, step_down_max=256)
 HPA, CLASSICAL, PLANNED, LEARNED = "hpa", "predictive-5s", "queueing-gears", "ppo"
-PRICE_SCALES = (0.3, 1.0, 3.0)
+PRICE_SCALES = (0.1, 0.3, 1.0, 3.0)
 """Settings of the learned policy: factors on the price of a late request it was trained with."""
 
 REFERENCE = "HPA, replicas only"
@@ -204,7 +203,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """An arm with the setting and the parameters that training chose."""
+    """An arm with the setting training chose, and all parameter settings, the chosen first."""
 
     arm: Arm
     start: Gear
@@ -230,7 +229,7 @@ def searched(
         choice = result.chosen[f"{attained:g}"]
         cost = found[choice.trial].gpu_hours + (0.0 if choice.meets else 1e6)
         if best is None or cost < cheapest:
-            picks = dict.fromkeys([choice.trial, *spread(result, FRONTIER_LEVELS)])
+            picks = dict.fromkeys([choice.trial, *range(len(found))])
             best = Chosen(arm=arm, start=start, params=tuple(found[i].params for i in picks))
             cheapest = cost
         say(f"  {arm.name}: {setting(start, arm)} costs {cost:.3f}")
