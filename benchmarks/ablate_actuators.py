@@ -6,7 +6,7 @@ Every arm is one controller with one set of actuators. *Static* arms are given t
 that was cheapest on the training traffic, chosen once and offline, and then move replicas alone:
 what they save is right-sizing, not control. *Planned* arms change the setting at run time. All
 settings are searched on generated training traffic with the same number of trials; costs are read
-at equal attainment on other traffic, with bootstrap intervals over traces, and on the test days of
+at equal attainment from all of them on other traffic, with bootstrap intervals over traces, and on the test days of
 real traces where ``GPUPILOT_DATA`` is there. Costs are GPU time, core time for a CPU service, and
 joules, starting pods included. An interrupted run goes on where it stopped.
 """
@@ -375,7 +375,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--profile", default="bert-large-a100-mig")
     parser.add_argument("--target-ms", type=float, default=100.0)
     parser.add_argument("--size", type=float, default=1.0, help="mean demand in stated replicas")
-    parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--traces", type=int, default=1, help="test traces per family")
     parser.add_argument("--attained", type=float, default=0.99, help="to choose settings for")
     parser.add_argument("--real", action="store_true", help="also on real test days")
