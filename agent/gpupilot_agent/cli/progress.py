@@ -21,6 +21,9 @@ PLAIN_EVERY_S = 10.0
 ESTIMATE_AFTER_S = 5.0
 """Seconds after which a plain line says how long is left."""
 
+ESTIMATE_FROM = 0.02
+"""Share done from which it says so: the start-up counts for less than it seems before."""
+
 
 class Meter(Protocol):
     """Told how much is done; cheap enough to be told often."""
@@ -122,7 +125,7 @@ class _Plain:
     def _left(self, done: float, now_s: float) -> str:
         """Return how long it will go on, once enough has passed to tell."""
         elapsed_s = now_s - self._began_s
-        if elapsed_s < ESTIMATE_AFTER_S or not 0.0 < done < self._total:
+        if elapsed_s < ESTIMATE_AFTER_S or not ESTIMATE_FROM * self._total <= done < self._total:
             return ""
         left_s = round(elapsed_s * (self._total - done) / done)
         return f", {left_s // 60}:{left_s % 60:02d} left"
