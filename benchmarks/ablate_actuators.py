@@ -6,9 +6,9 @@ Every arm is one controller with one set of actuators. *Static* arms are given t
 that was cheapest on the training traffic, chosen once and offline, and then move replicas alone:
 what they save is right-sizing, not control. *Planned* arms change the setting at run time. All
 settings are searched on generated training traffic with the same number of trials; costs are read
-at equal attainment from all of them on other traffic, with bootstrap intervals over traces, and on the test days of
-real traces where ``GPUPILOT_DATA`` is there. Costs are GPU time, core time for a CPU service, and
-joules, starting pods included. An interrupted run goes on where it stopped.
+at equal attainment from all of them on other traffic, with bootstrap intervals over traces, and on
+test days of real traces where ``GPUPILOT_DATA`` is there. Costs are GPU time, core time for a CPU
+service, and joules, starting pods included. An interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
