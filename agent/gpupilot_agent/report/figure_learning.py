@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 from gpupilot_agent.fleet_validation import Score, Trade
 from gpupilot_agent.report.canvas import sheet
@@ -127,9 +127,9 @@ def _prices(axes: Axes, learning: Learning) -> None:
             label=f"{100 * objective:g} %",
         )
     axes.set_yscale("log")
-    for formatted in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        formatted(FuncFormatter(lambda price, _: f"{price:g}"))
-    axes.tick_params(which="minor", length=0, labelsize=7.0)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda price, _: f"{price:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * (high / low) ** 0.35)
     axes.legend(frameon=False, ncols=len(learning.objectives), loc="upper left", fontsize=7.5)
