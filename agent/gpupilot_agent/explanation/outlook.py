@@ -25,7 +25,7 @@ from gpupilot_agent.explanation.forecast import futures
 from gpupilot_agent.explanation.moment import AHEAD_MIN_S, Moment
 from gpupilot_agent.explanation.rehearsal import Rehearsal
 from gpupilot_agent.policies import Policy
-from gpupilot_agent.rollout import Decision, Run, late, rollout
+from gpupilot_agent.rollout import Decision, Run, rollout
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.serving.world import SimulatedWorld
 from gpupilot_envs.workload.trace import RateTrace
@@ -231,7 +231,8 @@ def _outcome(name: str, runs: Sequence[Run], reference: Sequence[Run]) -> Outcom
     share = np.array([_attainment(run) for run in runs])[None, :]
     before = np.array([_attainment(run) for run in reference])[None, :]
     in_time = share * requests
-    missed = np.array([[float(late(run.scored)) for run in runs]])
+    # those that still wait at the end are among them
+    missed = requests - in_time
     design = Design(windows=(1,), seeds=len(runs))
     ran = [float(np.mean(_scored(run, "replicas_granted"))) for run in runs]
     return Outcome(
