@@ -8,7 +8,8 @@
     │   ├── TraceInvalid
     │   └── SloInfeasible    no batch size can meet the latency target
     ├── OutputRefused     the result cannot be written: directory in use, disk full
-    └── BundleRefused     a policy artefact does not fit this code
+    ├── BundleRefused     a policy artefact does not fit this code
+    └── StackFailed       the serving stack cannot be installed, started, asked or stopped
 """
 
 from __future__ import annotations
@@ -53,3 +54,17 @@ class OutputRefused(GpupilotError):
 
 class BundleRefused(GpupilotError):
     """A policy bundle does not fit the observation schema or action table of this code."""
+
+
+class StackFailed(GpupilotError):
+    """The serving stack (Triton, gateway, Prometheus) or its model is not to be had.
+
+    Args:
+        sentence: What went wrong and what to do.
+        log: The last lines of the program that failed, if any.
+    """
+
+    def __init__(self, sentence: str, *, log: str = "") -> None:
+        """Keep the log apart: it is many lines, the sentence is one."""
+        self.log = log
+        super().__init__(sentence)

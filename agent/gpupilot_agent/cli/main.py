@@ -16,6 +16,7 @@ from gpupilot_agent.cli import (
     record,
     report,
     simulate,
+    stack,
     train,
     tune,
 )
@@ -48,6 +49,7 @@ app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("record", epilog=record.EXAMPLES)(record.record)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
+app.add_typer(stack.app, name="stack", epilog=stack.EXAMPLES, help=stack.HELP)
 
 
 @app.command(epilog=examples("gpupilot version"))
