@@ -124,7 +124,7 @@ GATEWAY = HistogramSource(
     histogram="envoy_gpupilot_request_duration_us",
     unit_s=1e-6,
     service_label="service",
-    answered='code=~"2..",grpc_status=~"|0"',
+    answered='outcome="ok"',
 )
 """The gateway of the local stack (``gpupilot stack``)."""
 

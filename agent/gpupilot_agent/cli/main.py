@@ -9,10 +9,12 @@ from importlib.metadata import version as installed_version
 import typer
 
 from gpupilot_agent.cli import (
+    accuracy,
     calibrate,
     compare,
     demo,
     explain,
+    model,
     record,
     report,
     simulate,
@@ -49,6 +51,8 @@ app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("record", epilog=record.EXAMPLES)(record.record)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
+app.command("model", epilog=model.EXAMPLES)(model.model)
+app.command("accuracy", epilog=accuracy.EXAMPLES)(accuracy.accuracy)
 app.add_typer(stack.app, name="stack", epilog=stack.EXAMPLES, help=stack.HELP)
 
 

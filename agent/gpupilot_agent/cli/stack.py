@@ -13,7 +13,7 @@ from gpupilot_agent.cli import options, show
 from gpupilot_agent.cli.checks import positive, within
 from gpupilot_agent.cli.examples import examples
 from gpupilot_agent.cli.outcome import ExitCode, tell
-from gpupilot_envs.errors import StackFailed
+from gpupilot_envs.errors import InputInvalid, StackFailed
 
 if TYPE_CHECKING:
     from gpupilot_agent.stack.state import StackState
@@ -100,12 +100,13 @@ def up(
     positive(target_ms=target_ms)
     within(0.2, 60.0, scrape=scrape)
     service = find_profile(profile)
+    onnx = _onnx(model) if flavour is Flavour.CPU else None
     changes = {"enabled": batching, "max_batch": max_batch, "queue_delay_ms": queue_delay_ms}
     plan = StackPlan(
         flavour=flavour.value,
         folder=folder or default_folder(),
         profile=_changed(service, changes, instances),
-        model=model,
+        model=onnx,
         replicas=replicas,
         balancing=balancing.value,
         target_ms=target_ms,
@@ -151,6 +152,22 @@ def down(folder: Folder = None) -> None:
     where = folder or state.default_folder()
     there_was = lifecycle.down(where)
     show.line(f"{where}: stopped and removed" if there_was else f"no stack in {where}")
+
+
+def _onnx(model: Path | None) -> Path:
+    """Return the ONNX file to serve: the one given, the public one if it is here, a seeded one."""
+    from gpupilot_agent.mobilenet.weights import ensure, public_file
+    from gpupilot_agent.stack.tools import model_store
+
+    if model is not None:
+        if not model.is_file():
+            raise InputInvalid("--model", str(model), "an ONNX file")
+        return model
+    found = public_file(model_store())
+    if found is not None:
+        return found
+    tell("serving seeded weights; `gpupilot model` downloads the public ones")
+    return ensure("seeded", model_store())[0]
 
 
 def _shown(start: Callable[[], StackState]) -> StackState:

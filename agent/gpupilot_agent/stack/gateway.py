@@ -1,9 +1,9 @@
 """The gateway: Envoy, which spreads requests and keeps the histogram of users' latency.
 
 The histogram comes from Envoy's stats access logger: microseconds from the first byte of a
-request to the last byte of its answer, by replica and status, one entry per request, answered
-or not. Envoy keeps two significant digits and counts a bound's whole digit as below it, so each
-bound is configured one microsecond low: the count at 60 ms is of the requests that took less.
+request to the last byte of its answer, one entry per request, answered or not. Envoy keeps two
+significant digits and counts a bound's whole digit as below it, so each bound is configured one
+microsecond low: the count at 60 ms is of the requests that took less.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from gpupilot_agent.stack.plan import LOOPBACK, Balancing, exact_bound_us
 
 HISTOGRAM = "request_duration_us"
+COUNTER = "requests"
 SCOPE = "gpupilot"
 FLUSH_S = 0.25
 """How often Envoy merges its workers' histograms: the age a scrape may have."""
@@ -30,6 +31,9 @@ _POLICIES: Mapping[Balancing, str] = {
 }
 _UNLIMITED = 1_000_000
 _EXTENSIONS = "type.googleapis.com/envoy.extensions"
+
+Filter = dict[str, Any]
+"""An access log filter (``config.accesslog.v3.AccessLogFilter``)."""
 
 
 def bounds_us(target_ms: float) -> list[int]:
@@ -106,7 +110,7 @@ def _connection_manager() -> dict[str, Any]:
             "@type": f"{_EXTENSIONS}.{manager}",
             "stat_prefix": "gateway",
             "codec_type": "AUTO",
-            "access_log": [_stats_logger()],
+            "access_log": _loggers(),
             "route_config": {
                 "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]
             },
@@ -115,36 +119,85 @@ def _connection_manager() -> dict[str, Any]:
     }
 
 
-def _stats_logger() -> dict[str, Any]:
-    tags = {
+def _loggers() -> list[dict[str, Any]]:
+    """Return one logger per outcome, and one that counts by replica and status.
+
+    The histogram has no other label, so that both of its series exist before the first request
+    that matters: Prometheus takes a new series' first value for its start, not for growth.
+    """
+    status = {
         "replica": f"%UPSTREAM_METADATA({SCOPE}:replica)%",
         "code": "%RESPONSE_CODE%",
         "grpc_status": "%GRPC_STATUS_NUMBER%",
     }
-    stat = {
-        "name": HISTOGRAM,
-        "tags": [{"name": name, "value_format": value} for name, value in tags.items()],
-    }
-    histogram = {
-        "stat": stat,
+    counter = {"stat": _stat(COUNTER, status), "value_fixed": 1}
+    # health checks and metadata are no requests of the service
+    inference = _header(":path", {"safe_regex": {"regex": ".*(/infer|ModelInfer)$"}})
+    return [
+        _logger(_all(inference, _is_ok()), {"histograms": [_histogram("ok")]}),
+        _logger(_all(inference, _is_failed()), {"histograms": [_histogram("failed")]}),
+        _logger(inference, {"counters": [counter]}),
+    ]
+
+
+def _is_ok() -> Filter:
+    """Match what was answered: HTTP 200 and, where it is gRPC, status OK."""
+    plain = _header("content-type", {"prefix": "application/grpc"}, invert_match=True)
+    return _all(_code("GE", 200), _code("LE", 299), _any(plain, _grpc_ok()))
+
+
+def _is_failed() -> Filter:
+    """Match the rest; a request its client gave up has code 0."""
+    grpc = _header("content-type", {"prefix": "application/grpc"})
+    return _any(_code("LE", 199), _code("GE", 300), _all(grpc, _grpc_ok(exclude=True)))
+
+
+def _header(name: str, match: dict[str, Any], **more: bool) -> Filter:
+    return {"header_filter": {"header": {"name": name, "string_match": match, **more}}}
+
+
+def _code(comparison: str, value: int) -> Filter:
+    limit = {"default_value": value, "runtime_key": f"{SCOPE}.code_{comparison}_{value}"}
+    return {"status_code_filter": {"comparison": {"op": comparison, "value": limit}}}
+
+
+def _grpc_ok(*, exclude: bool = False) -> Filter:
+    return {"grpc_status_filter": {"statuses": ["OK"], "exclude": exclude}}
+
+
+def _all(*filters: Filter) -> Filter:
+    return {"and_filter": {"filters": list(filters)}}
+
+
+def _any(*filters: Filter) -> Filter:
+    return {"or_filter": {"filters": list(filters)}}
+
+
+def _histogram(outcome: str) -> dict[str, Any]:
+    return {
+        "stat": _stat(HISTOGRAM, {"outcome": outcome}),
         "unit": "Microseconds",
         "value_format": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
     }
+
+
+def _stat(name: str, tags: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "name": "envoy.access_loggers.stats",
-        "filter": _inference_only(),
-        "typed_config": {
-            "@type": f"{_EXTENSIONS}.access_loggers.stats.v3.Config",
-            "stats_scope": {"prefix": SCOPE},
-            "histograms": [histogram],
-        },
+        "name": name,
+        "tags": [{"name": tag, "value_format": value} for tag, value in tags.items()],
     }
 
 
-def _inference_only() -> dict[str, Any]:
-    """Leave out health checks and metadata: only inference counts as a request."""
-    asked = {"name": ":path", "string_match": {"safe_regex": {"regex": ".*(/infer|ModelInfer)$"}}}
-    return {"header_filter": {"header": asked}}
+def _logger(which: Filter, what: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": "envoy.access_loggers.stats",
+        "filter": which,
+        "typed_config": {
+            "@type": f"{_EXTENSIONS}.access_loggers.stats.v3.Config",
+            "stats_scope": {"prefix": SCOPE},
+            **what,
+        },
+    }
 
 
 def _cluster(protocol: str, endpoints: str, balancing: Balancing) -> dict[str, Any]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 
+import numpy as np
 import yaml
 
 from gpupilot_agent.stack import gateway, monitoring, processes, state
@@ -25,8 +28,10 @@ from gpupilot_agent.stack.server import Ports, Replica
 from gpupilot_agent.stack.state import SHARED_MEMORY, StackState
 from gpupilot_agent.stack.tools import Say, Toolbox, toolbox
 from gpupilot_agent.triton import repository
+from gpupilot_agent.triton.client import Client
 from gpupilot_envs.atomic import write_text
 from gpupilot_envs.errors import StackFailed
+from gpupilot_envs.latency_sources import GATEWAY
 
 READY_WITHIN_S = 90.0
 """Time for Triton and its models; a starved machine takes 20 times the usual 1.6 s."""
@@ -167,9 +172,22 @@ def _await(started: StackState) -> None:
         within_s=READY_WITHIN_S,
         what="the model behind the gateway",
     )
+    _prime(started)
     processes.wait_until(
         lambda: _scraped(started), watched, within_s=READY_WITHIN_S, what="the first scrape"
     )
+
+
+def _prime(started: StackState) -> None:
+    """Send the first requests: a replica's first takes long, and each outcome's series begins."""
+    picture = np.zeros((1, *repository.IMAGE_SHAPE), dtype=np.float32)
+    for ports in started.replicas.values():
+        with Client(f"http://{LOOPBACK}:{ports.http}") as ask:
+            ask(picture)
+    with Client(started.gateway_url) as ask:
+        ask(picture)
+        with suppress(StackFailed):
+            ask(np.zeros((1, 1), dtype=np.float32))
 
 
 def _readiness_urls(started: StackState) -> dict[str, str]:
@@ -184,14 +202,16 @@ def _readiness_urls(started: StackState) -> dict[str, str]:
 
 
 def _scraped(started: StackState) -> bool:
-    """Say whether Prometheus has seen every target."""
-    url = f"{started.prometheus_url}/api/v1/query?query=sum(up)"
+    """Say whether Prometheus has seen every target and both outcomes at the gateway."""
+    outcomes = f"count by (job) ({GATEWAY.histogram}_count)"
+    words = urllib.parse.urlencode({"query": f"sum(up) or {outcomes}"})
+    url = f"{started.prometheus_url}/api/v1/query?{words}"
     try:
         with urllib.request.urlopen(url, timeout=2.0) as page:
             found = json.load(page)["data"]["result"]
     except (OSError, ValueError, KeyError):
         return False
-    return bool(found) and float(found[0]["value"][1]) == len(started.replicas) + 1
+    return {float(series["value"][1]) for series in found} == {len(started.replicas) + 1.0, 2.0}
 
 
 def _repository(plan: StackPlan, name: str, *, seed: int) -> Path:
@@ -202,13 +222,12 @@ def _repository(plan: StackPlan, name: str, *, seed: int) -> Path:
         config = repository.emulated_config(plan.profile, tenants=tenants.resolve(), seed=seed)
         repository.write_model(folder, config, code="emulated_model")
         return folder
-    if plan.model is None or not plan.model.is_file():
-        raise StackFailed(f"no model at {plan.model}; `gpupilot model` makes one")
+    assert plan.model is not None  # the plan says so of this flavour
     config = repository.cpu_config(
         plan.batching, instances=plan.profile.instances_per_replica, threads=plan.threads
     )
     version = repository.write_model(folder, config, code="onnx_model")
-    shutil.copy2(plan.model, version / "model.onnx")
+    repository.add_onnx(version, plan.model)
     return folder
 
 

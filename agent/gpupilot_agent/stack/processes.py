@@ -93,23 +93,44 @@ def wait_until(
 
 
 def stop(processes: Sequence[Process], *, within_s: float = 15.0) -> None:
-    """End processes and their children: asked first, forced after ``within_s`` seconds."""
-    alive = [process for process in processes if process.is_alive()]
-    for process in alive:
-        os.kill(process.pid, signal.SIGTERM)
+    """End processes and their children: asked first, forced after ``within_s`` seconds.
+
+    Children of a process that ended on its own are ended too.
+    """
+    left = [process for process in processes if _lingers(process)]
+    for process in left:
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGTERM)
+        else:
+            _signal(process, signal.SIGTERM)
+    _wait_gone(left, within_s)
+    for process in left:
+        _signal(process, signal.SIGKILL)
+    _wait_gone(left, within_s)
+
+
+def _wait_gone(processes: Sequence[Process], within_s: float) -> None:
     deadline_s = time.monotonic() + within_s
-    while any(map(_lingers, alive)) and time.monotonic() < deadline_s:
+    while any(map(_lingers, processes)) and time.monotonic() < deadline_s:
         time.sleep(0.05)
-    for process in alive:
-        if _lingers(process):
-            os.killpg(process.pid, signal.SIGKILL)
-    while any(map(_lingers, alive)) and time.monotonic() < deadline_s + within_s:
-        time.sleep(0.05)
+
+
+def _signal(process: Process, number: signal.Signals) -> None:
+    """Send a signal to the whole group, where any of it is left."""
+    if _lingers(process):
+        os.killpg(process.pid, number)
 
 
 def _lingers(process: Process) -> bool:
-    """Say whether the process or any of its group is still there."""
+    """Say whether the process or any of its group is still there.
+
+    The number of a group is not given away while one of the group lives, so a leader with another
+    start is somebody else's, and with it the group.
+    """
     _collect(process.pid)
+    leader = _stat(process.pid)
+    if leader is not None and leader[1] != process.started:
+        return False
     for stat in Path("/proc").glob("[0-9]*/stat"):
         fields = _fields(stat)
         if fields is not None and int(fields[2]) == process.pid and fields[0] != "Z":

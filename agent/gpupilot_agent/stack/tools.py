@@ -53,11 +53,20 @@ class Toolbox:
 
 def cache_folder() -> Path:
     """Return where tools are kept: ``$GPUPILOT_CACHE``, else the user's cache folder."""
+    return _cache() / "tools"
+
+
+def model_store() -> Path:
+    """Return where ONNX files are kept, beside the tools."""
+    return _cache() / "models"
+
+
+def _cache() -> Path:
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "gpupilot" / "tools"
+    return Path(base) / "gpupilot"
 
 
 def toolbox(say: Say) -> Toolbox:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from gpupilot_envs.atomic import write_text
+from gpupilot_envs.atomic import atomic_path, write_text
 from gpupilot_envs.profile import Batching, ServiceProfile
 
 MODEL = "mobilenetv4"
@@ -151,6 +152,16 @@ def write_model(repository: Path, config: ModelConfig, *, code: str | None = Non
         source = resources.files("gpupilot_agent.triton") / f"{code}.py"
         write_text(version / "model.py", source.read_text(encoding="utf-8"))
     return version
+
+
+def add_onnx(version: Path, model: Path) -> None:
+    """Put an ONNX file into a model's version folder, whole or not at all.
+
+    Raises:
+        OutputRefused: It cannot be written.
+    """
+    with atomic_path(version / "model.onnx") as partial:
+        shutil.copyfile(model, partial)
 
 
 def _list(values: Sequence[int]) -> str:
