@@ -9,6 +9,7 @@
     │   └── SloInfeasible    no batch size can meet the latency target
     ├── OutputRefused     the result cannot be written: directory in use, disk full
     ├── BundleRefused     a policy artefact does not fit this code
+    ├── MetricsUnavailable  Prometheus cannot be reached or refuses the query
     └── StackFailed       the serving stack cannot be installed, started, asked or stopped
 """
 
@@ -54,6 +55,20 @@ class OutputRefused(GpupilotError):
 
 class BundleRefused(GpupilotError):
     """A policy bundle does not fit the observation schema or action table of this code."""
+
+
+class MetricsUnavailable(GpupilotError):
+    """Prometheus cannot be reached, is not one, or refuses a query.
+
+    Args:
+        sentence: What was asked of whom, and what it said.
+        passing: Whether trying again later may help.
+    """
+
+    def __init__(self, sentence: str, *, passing: bool) -> None:
+        """Keep apart what a caller decides by."""
+        self.passing = passing
+        super().__init__(sentence)
 
 
 class StackFailed(GpupilotError):
