@@ -8,24 +8,25 @@ the first download's checksum is kept and held against every later one.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import shutil
-import urllib.error
-import urllib.request
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from gpupilot_agent.mobilenet import download
 from gpupilot_agent.triton.repository import CLASSES, IMAGE_SHAPE, INPUT, OUTPUT
-from gpupilot_envs.atomic import atomic_path, write_bytes, write_text
+from gpupilot_envs.atomic import write_bytes, write_text
 from gpupilot_envs.errors import StackFailed
 
 if TYPE_CHECKING:
     import onnx
 
+HUB = "https://huggingface.co"
+HUB_VARIABLE = "HF_ENDPOINT"
+"""Names another hub, as the hub's own tools have it."""
 HUB_REPOSITORY = "onnx-community/mobilenetv4_conv_small.e2400_r224_in1k"
 HUB_FILE = "onnx/model.onnx"
 PUBLIC = "mobilenetv4-public.onnx"
@@ -33,7 +34,6 @@ CONVOLUTIONS = 46
 PARAMETERS = (3_700_000, 3_900_000)
 """Weights with normalisation folded or not."""
 
-REACHABLE_WITHIN_S = 10.0
 OFFLINE = "offline, `gpupilot model --weights seeded` builds the same network, untrained"
 
 Kind = Literal["public", "seeded"]
@@ -65,7 +65,7 @@ def ensure(kind: Kind, store: Path, *, seed: int = 0, revision: str = "main") ->
     """
     target = store / (PUBLIC if kind == "public" else f"mobilenetv4-seed{seed}.onnx")
     known = read_card(target)
-    if known is not None and target.is_file() and digest(target) == known.sha256:
+    if known is not None and target.is_file() and download.sha256_of(target) == known.sha256:
         return target, known
     card = _download(target, revision, known) if kind == "public" else _build(target, seed)
     write_text(_card_path(target), card.model_dump_json(indent=2))
@@ -83,12 +83,6 @@ def read_card(model: Path) -> Card | None:
         return Card.model_validate_json(_card_path(model).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def inspected(path: Path) -> int:
@@ -127,64 +121,38 @@ def _build(target: Path, seed: int) -> Card:
     return Card(
         kind="seeded",
         source=f"built with seed {seed}: the network's cost, answers without meaning",
-        sha256=digest(target),
+        sha256=download.sha256_of(target),
         parameters=inspected(target),
     )
 
 
 def _download(target: Path, revision: str, known: Card | None) -> Card:
-    """Fetch the public file: resumed where it broke off, checked, kept whole or not at all."""
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    _reach(constants.ENDPOINT)
+    """Fetch the public file: continued where it broke off, checked, kept whole or not at all."""
+    hub = os.environ.get(HUB_VARIABLE, HUB).rstrip("/")
+    url = f"{hub}/{HUB_REPOSITORY}/resolve/{revision}/{HUB_FILE}"
     try:
-        # the hub's cache continues a broken download, and names a file by its checksum there
-        cached = Path(
-            hf_hub_download(
-                HUB_REPOSITORY, HUB_FILE, revision=revision, cache_dir=target.parent / "hub"
+        stated = download.ask(url)
+    except StackFailed as error:
+        raise StackFailed(f"{error}; {OFFLINE}") from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{(stated.sha256 or stated.commit)[:12]}.part")
+    sha256 = download.fetch(url, partial, stated)
+    try:
+        if known is not None and known.sha256 != sha256:
+            raise StackFailed(
+                f"{url} now gives another file ({sha256}) than at first ({known.sha256}); "
+                f"remove {_card_path(target)} if that is meant"
             )
+        card = Card(
+            kind="public",
+            source=f"{url}, commit {stated.commit or 'not stated'}",
+            sha256=sha256,
+            parameters=inspected(partial),
         )
-    except (HfHubHTTPError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise StackFailed(f"cannot download {HUB_REPOSITORY}: {first}; {OFFLINE}") from error
-    sha256 = digest(cached)
-    stated = cached.resolve().name
-    if len(stated) == len(sha256) and stated != sha256:
-        cached.resolve().unlink()
-        raise StackFailed(f"{HUB_FILE} arrived damaged ({sha256}, not {stated}); run it again")
-    if known is not None and known.sha256 != sha256:
-        raise StackFailed(
-            f"{HUB_REPOSITORY} now gives another file ({sha256}) than at first ({known.sha256}); "
-            f"remove {_card_path(target)} if that is meant"
-        )
-    parameters = inspected(cached)
-    with atomic_path(target) as partial:
-        shutil.copyfile(cached, partial)
-    commit = cached.parent.parent.name
-    source = f"{constants.ENDPOINT}/{HUB_REPOSITORY}, commit {commit}, {HUB_FILE}"
-    return Card(kind="public", source=source, sha256=sha256, parameters=parameters)
-
-
-def _reach(endpoint: str) -> None:
-    """Say at once that the hub is out of reach; its own client tries for half a minute.
-
-    Raises:
-        StackFailed: No answer; says what works offline.
-    """
-    try:
-        request = urllib.request.Request(endpoint, method="HEAD")
-        with urllib.request.urlopen(request, timeout=REACHABLE_WITHIN_S):
-            return
-    except urllib.error.HTTPError:
-        return  # an answer is an answer
-    except OSError as error:
-        raise StackFailed(f"cannot reach {endpoint} ({_reason(error)}); {OFFLINE}") from error
-
-
-def _reason(error: OSError) -> str:
-    reason = getattr(error, "reason", error)
-    return str(reason)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return card
 
 
 def _card_path(model: Path) -> Path:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gpupilot_agent.stack import debian
 from gpupilot_envs.errors import StackFailed
@@ -53,15 +54,18 @@ def find_interpreter(cache: Path) -> Interpreter:
     Raises:
         StackFailed: No interpreter fits; says what to install.
     """
-    probed = [found for path in _candidates() if (found := _probe(path)) is not None]
-    for found in probed:
+    probed = []
+    for path in _candidates():
+        found = _probe(path)
+        if found is None:
+            continue
+        probed.append(found)
         for folder in map(Path, found["folders"]):
             if (folder / found["library"]).exists():
                 return _interpreter(found, folder)
     for found in probed:
         if found["executable"].startswith("/usr/bin/") and debian.is_debian():
-            package = f"libpython{found['version']}"
-            unpacked = debian.unpack(package, cache)
+            unpacked = debian.unpack(f"libpython{found['version']}", cache)
             for library in sorted(unpacked.rglob(found["library"])):
                 return _interpreter(found, library.parent)
     tried = ", ".join(found["executable"] for found in probed) or "none"
@@ -71,7 +75,7 @@ def find_interpreter(cache: Path) -> Interpreter:
     )
 
 
-def _interpreter(found: dict[str, str], folder: Path) -> Interpreter:
+def _interpreter(found: dict[str, Any], folder: Path) -> Interpreter:
     return Interpreter(
         executable=Path(found["executable"]), version=found["version"], library_folder=folder
     )
@@ -85,10 +89,10 @@ def _candidates() -> Iterator[str]:
                 yield path
 
 
-def _probe(executable: str) -> dict[str, str] | None:
+def _probe(executable: str) -> dict[str, Any] | None:
     """Return what an interpreter says of itself, ``None`` where it cannot serve."""
     done = subprocess.run([executable, "-c", _PROBE], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         return None
-    found: dict[str, str] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found if found["version"] in SUPPORTED else None

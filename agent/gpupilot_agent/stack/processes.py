@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from gpupilot_envs.errors import StackFailed
 
+_FAILURE = re.compile("error|exception|fail|fatal|critical", re.IGNORECASE)
 LOG_LINES = 15
 """Lines of a log shown when its process does not start."""
 
@@ -40,12 +42,13 @@ class Process(BaseModel):
         return stat is not None and stat == ("alive", self.started)
 
     def tail(self) -> str:
-        """Return the last lines of its log."""
+        """Return the last lines of its log that speak of a failure, or the last lines."""
         try:
             lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return "(no log)"
-        return "\n".join(lines[-LOG_LINES:]) or "(empty log)"
+        telling = [line for line in lines if _FAILURE.search(line)] or lines
+        return "\n".join(telling[-LOG_LINES:]) or "(empty log)"
 
 
 def start(
