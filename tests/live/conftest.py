@@ -108,7 +108,8 @@ def gateway(
     """Add a histogram: of the answered, half within 20 ms, 90 % within 60 ms, all within 100 ms."""
     name = "envoy_gpupilot_request_duration_us"
     for code, every, shares in (("200", rate, (0.5, 0.9, 1.0, 1.0)), ("503", failing, (1.0,) * 4)):
-        labels = f'service="{service}",code="{code}",grpc_status="",replica="a"'
+        outcome = "ok" if code == "200" else "rejected"
+        labels = f'service="{service}",code="{code}",outcome="{outcome}",replica="a"'
         for bound, share in zip(("20000", "60000", "100000", "+Inf"), shares, strict=True):
             samples = counter(every * share, start_s, end_s)
             script.add(f"{name}_bucket", f'{labels},le="{bound}"', samples)
