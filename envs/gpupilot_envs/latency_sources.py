@@ -1,8 +1,8 @@
 """Where users' latency is measured, and the PromQL that reads it: one entry per kind of gateway.
 
 Triton has no histogram of request latency, so the SLI is read from the histogram nearest to the
-user. The name of the source is part of every reading (``Signals.latency_source``), the
-fallback's too. Every expression answers one number or nothing (``docs/serving.md``).
+user. Which source answered is kept with every recording, the fallback's name too. Every
+expression answers one number or nothing (``docs/serving.md``).
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class SummarySource:
             "rate_rps": f"{answered} + {failed}",
             "error_ratio": f"{failed} / ({answered} + {failed})",
             "attainment_ratio": " or ".join([*kept, least]),
-            **{signal: f"{worst[q]} * 1e-06" for signal, q in QUANTILES.items()},
+            **{signal: f"{worst[q]} / 1e6" for signal, q in QUANTILES.items()},
         }
 
 

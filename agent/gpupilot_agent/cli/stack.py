@@ -88,6 +88,9 @@ def up(
         int, typer.Option(min=0, max=65535, help="Of Prometheus; 0: 9090, or a free one.")
     ] = 0,
     seed: options.Seed = 0,
+    realtime: Annotated[
+        bool, typer.Option(help="Run Triton and the gateway before all else; needs root.")
+    ] = False,
     folder: Folder = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -112,6 +115,7 @@ def up(
         target_ms=target_ms,
         scrape_s=scrape,
         seed=seed,
+        realtime=realtime,
         gateway_port=port,
         prometheus_port=prometheus_port,
     )

@@ -36,6 +36,7 @@ from gpupilot_envs.latency_sources import GATEWAY
 READY_WITHIN_S = 90.0
 """Time for Triton and its models; a starved machine takes 20 times the usual 1.6 s."""
 TENANTS_BYTES = 16
+REALTIME = ("chrt", "--rr", "1")
 
 
 def up(plan: StackPlan, *, say: Say) -> StackState:
@@ -129,7 +130,8 @@ def _planned(plan: StackPlan) -> StackState:
 
 def _start(plan: StackPlan, started: StackState, tools: Toolbox, say: Say) -> None:
     say(f"starting {plan.replicas} Triton, Envoy and Prometheus")
-    # first, because it takes five seconds until it looks for its targets
+    first = REALTIME if plan.realtime else ()
+    # before the others, because it takes five seconds until it looks for its targets
     _run(plan, started, "prometheus", _prometheus(plan, started, tools))
     for index, (name, ports) in enumerate(started.replicas.items()):
         replica = Replica(
@@ -138,8 +140,9 @@ def _start(plan: StackPlan, started: StackState, tools: Toolbox, say: Say) -> No
             repository=_repository(plan, name, seed=plan.seed + index),
             shared_memory=f"{started.shared_memory}{index}-",
         )
-        _run(plan, started, name, replica.command(tools), replica.environment(tools))
-    _run(plan, started, "gateway", _envoy(plan, started, tools))
+        command = [*first, *replica.command(tools)]
+        _run(plan, started, name, command, replica.environment(tools))
+    _run(plan, started, "gateway", [*first, *_envoy(plan, started, tools)])
     _await(started)
 
 

@@ -34,6 +34,8 @@ class StackPlan:
         target_ms: The SLO's latency target; a bound of the gateway's histogram.
         scrape_s: Seconds between two scrapes.
         seed: Of the emulated noise.
+        realtime: Schedule Triton and the gateway before everything else (``SCHED_RR``), so that
+            a busy machine does not show in the measurement; needs ``CAP_SYS_NICE``.
         gateway_port: 0 for 8000, or a free one where that is taken.
         prometheus_port: 0 for 9090, or a free one where that is taken.
     """
@@ -48,6 +50,7 @@ class StackPlan:
     target_ms: float = 60.0
     scrape_s: float = 1.0
     seed: int = 0
+    realtime: bool = False
     gateway_port: int = 0
     prometheus_port: int = 0
 
