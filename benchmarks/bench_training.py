@@ -52,10 +52,10 @@ def _control_speed(scenarios: Scenarios) -> None:
     """Print the cost of one service-decision without learning."""
     control = FleetControl(512, scenarios, multiplier=25.0)
     seen = control.reset(np.random.default_rng(0), stagger=True)
-    control.step(neutral(seen))
+    control.step(neutral(seen, control.masks))
     started, steps = time.process_time(), 200
     for _ in range(steps):
-        seen = control.step(neutral(seen)).observations
+        seen = control.step(neutral(seen, control.masks)).observations
     rate = steps * control.n / (time.process_time() - started)
     print(f"world, observation and decision alone: {rate:,.0f} service-decisions per CPU-s")
 
@@ -74,14 +74,12 @@ def _training(config: TrainConfig) -> None:
     print(f"whole run: {after:,} frames in {time.process_time() - started:.0f} CPU-s")
     card = bundle.card
     for name in ("classical", "validation"):
-        row = card[name]
-        print(f"{name:>10}: late {row['late_ratio']:.4%}  cost {row['cost_ratio']:.4f}")
+        for knob, row in zip(card[name]["knobs"], card[name]["scores"], strict=True):
+            late, cost = row["late_ratio"], row["cost_ratio"]
+            print(f"{name:>10} {knob:>6g}: late {late:.4%}  cost {cost:.4f}")
     print(f"saved at equal attainment: {_percent(card['saving_at_equal_attainment'])}")
     for row in card["curve"]:
-        print(
-            f"  {row['frames']:>9,} frames  late {row['late_ratio']:.3%}  "
-            f"cost {row['cost_ratio']:.4f}  saving {_percent(row['saving'])}"
-        )
+        print(f"  {row['frames']:>9,} frames  saving {_percent(row['saving'])}")
 
 
 def _percent(share: float | None) -> str:

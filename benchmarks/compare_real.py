@@ -1,13 +1,14 @@
-"""The comparison on every real development trace: tune, train, compare, report.
+"""The learned policy on every real development trace, against everything: the published rows.
 
-The families NASA, World Cup, Microsoft and AWS are split by day: settings are searched and the
-policy is trained on some days, and compared on others. Twitter, ServeGen, Azure LLM and GenTD26
-are held out whole: nothing is tuned or trained on any of their days.
+Settings of the baselines are searched on some days of NASA, World Cup, Microsoft and AWS and
+compared on other days. Twitter, ServeGen, Azure LLM, GenTD26 and generated flash crowds are held
+out whole: nothing is tuned or trained on any of them.
 
-    python benchmarks/compare_real.py --out results/real --jobs 2
+    python benchmarks/compare_real.py --bundles bundles/ --out results/real --jobs 2
 
-An interrupted run goes on where it stopped. Traces are found through ``GPUPILOT_DATA``, default
-``../shared/data`` beside the repository.
+``--bundles`` takes the trainings of one policy from several seeds; without it the shipped policy
+is compared. An interrupted run goes on where it stopped. Traces are found through
+``GPUPILOT_DATA``, default ``../shared/data`` beside the repository.
 """
 
 from __future__ import annotations
@@ -20,27 +21,43 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gpupilot_agent.bundle import Bundle, load
+from gpupilot_agent.cli.scenes import bundles_of
+from gpupilot_agent.cli.scores import print_rows, print_scores
 from gpupilot_agent.comparison import CompareConfig, Scene, compare
-from gpupilot_agent.demo import AS_PUBLISHED, classical
+from gpupilot_agent.generalist import NAME as GENERALIST
 from gpupilot_agent.report import write_report
-from gpupilot_agent.training import train
-from gpupilot_agent.training_config import Progress, TrainConfig
+from gpupilot_agent.results import read_summary
 from gpupilot_agent.tuned import Tuned, read_tuned
 from gpupilot_agent.tuning import TuneConfig, tune
 from gpupilot_envs.embedded import DEFAULT, find_profile
 from gpupilot_envs.limits import Targets
+from gpupilot_envs.workload.generators import generate
+from gpupilot_envs.workload.noise import generator
+from gpupilot_envs.workload.randomisation import HELD_OUT_SHAPES, random_params
 from gpupilot_envs.workload.splits import Split, split_by_day
 from gpupilot_envs.workload.trace import DAY_S, RateTrace, read_trace
 
 HELD_OUT = ("twitter", "servegen", "azurellm23", "gentd26")
 """Families that nothing is tuned or trained on."""
 
-TO_TUNE = ("hpa", "hpa-rate", "keda", "kpa-rps", "dynamo", "queueing", "predictive")
-COMPARED_TUNED = tuple(f"{name}-tuned" for name in TO_TUNE if name != "hpa-rate")
-"""KEDA's scaler is the HPA on rate per replica: between 1 and N replicas they decide alike."""
-
+TO_TUNE = (
+    "hpa",
+    "hpa-rate",
+    "keda",
+    "kpa-rps",
+    "queueing",
+    "queueing-5s",
+    "predictive",
+    "predictive-5s",
+)
+AS_PUBLISHED = ("hpa", "keda", "kpa")
 BOUNDS = ("clairvoyant", "oracle")
+LEVELS = (0.98, 0.99, 0.995)
+
+FLASHES = 4
+FLASH_SEED = 20_260
+FLASH_S = 4 * 3600.0
+
 COARSEST_S = 600.0
 """Traces in longer bins say too little of a two-hour episode to train on."""
 
@@ -78,7 +95,19 @@ def traffic(folder: Path) -> Traffic:
         validation=tuple(day for split in days for day in split.validation),
         test=(),
     )
-    return Traffic(search=tuple(search), learn=learn, judge=tuple(judge))
+    return Traffic(search=tuple(search), learn=learn, judge=(*judge, *flash_crowds()))
+
+
+def flash_crowds() -> tuple[RateTrace, ...]:
+    """Return generated flash crowds on daily shapes that nothing was trained on, squeezed days."""
+    random = generator(FLASH_SEED)
+    found = []
+    for index in range(FLASHES):
+        params = random_params("flash", random, shapes=HELD_OUT_SHAPES, day_s=FLASH_S)
+        seed = int(random.integers(2**62))
+        trace = generate(params, duration_s=FLASH_S, bin_s=5.0, seed=seed)
+        found.append(trace.renamed(f"flash_{index}", family="flash"))
+    return tuple(found)
 
 
 def only(trace: RateTrace, days: Sequence[RateTrace]) -> RateTrace:
@@ -100,36 +129,8 @@ def search(arguments: argparse.Namespace, scene: Scene, seen: Traffic) -> Tuned:
             trials=arguments.trials,
             seeds=1,
         )
-        tune(config, out, jobs=arguments.jobs, on_progress=line("tune"))
+        tune(config, out, jobs=arguments.jobs, on_progress=ProgressLine("tune"))
     return read_tuned(out)
-
-
-def learn(arguments: argparse.Namespace, scene: Scene, seen: Traffic, tuned: Tuned) -> Bundle:
-    """Return the policy, trained around the cheapest queueing controller that was found."""
-    out = arguments.out / "policy"
-    if not (out / "policy.npz").exists():
-        config = TrainConfig(
-            out=out,
-            profiles=(arguments.profile,),
-            target_ms=1000.0 * scene.targets.latency_s,
-            attainment_ratio=scene.targets.attainment_ratio,
-            controller=classical(tuned, scene.targets.attainment_ratio),
-            max_seconds=arguments.train_seconds,
-            frames=50_000_000,
-        )
-        train(config, told, traffic=seen.learn)
-    return load(out / "policy.npz")
-
-
-def told(progress: Progress) -> None:
-    """Say how training goes, after every validation."""
-    if progress.saving is not None:
-        sys.stderr.write(f"train {progress.fraction:.0%} saving {progress.saving:+.2%}\n")
-
-
-def line(what: str) -> ProgressLine:
-    """Return a progress callback that says so every few seconds."""
-    return ProgressLine(what)
 
 
 class ProgressLine:
@@ -158,20 +159,20 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=Path("results/real"))
     parser.add_argument("--data", type=Path, default=data)
+    parser.add_argument("--bundles", type=Path, nargs="*", default=[], help="trainings; or shipped")
     parser.add_argument("--profile", default=DEFAULT)
     parser.add_argument("--target-ms", type=float, default=60.0)
     parser.add_argument("--replicas", type=float, default=5.0)
-    parser.add_argument("--hours", type=float, default=1.0, help="scored per trace")
+    parser.add_argument("--hours", type=float, default=2.0, help="scored per trace")
     parser.add_argument("--search-hours", type=float, default=2.0, help="searched per trace")
     parser.add_argument("--trials", type=int, default=16, help="settings per policy")
-    parser.add_argument("--train-seconds", type=float, default=240.0)
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     return parser.parse_args()
 
 
 def main() -> None:
-    """Run all four parts and print where the report is."""
+    """Search settings, compare, print the rows and where the report is."""
     arguments = parsed()
     folder = arguments.data / "traces"
     if not folder.is_dir():
@@ -183,18 +184,21 @@ def main() -> None:
         hours=arguments.hours,
     )
     seen = traffic(folder)
-    tuned = search(arguments, scene, seen)
-    bundle = learn(arguments, scene, seen, tuned)
     config = CompareConfig(
         scene=scene,
         traces=seen.judge,
-        policies=(*AS_PUBLISHED, *COMPARED_TUNED, "ppo", *BOUNDS),
+        policies=(*AS_PUBLISHED, *(f"{name}-tuned" for name in TO_TUNE), "ppo", *BOUNDS),
         seeds=arguments.seeds,
-        tuned=tuned,
-        bundle=bundle,
+        levels=LEVELS,
+        tuned=search(arguments, scene, seen),
+        bundles=bundles_of(arguments.bundles or [Path(GENERALIST)]),
     )
     out = arguments.out / "comparison"
-    compare(config, out, jobs=arguments.jobs, on_progress=line("compare"))
+    summary = read_summary(
+        compare(config, out, jobs=arguments.jobs, on_progress=ProgressLine("compare"))
+    )
+    print_scores(summary)
+    print_rows(summary)
     sys.stdout.write(f"{write_report(out)}\n")
 
 

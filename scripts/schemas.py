@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from gpupilot_agent import results, tuned
+from gpupilot_agent import proof, results, tuned
 from gpupilot_envs.profile import FORMAT, ServiceProfile
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schemas"
@@ -24,6 +24,7 @@ def schemas() -> dict[str, str]:
         "profile-v1.json": profile_schema(),
         "comparison-v1.json": results.json_schema(),
         "tuned-v1.json": tuned.json_schema(),
+        "proof-v1.json": proof.json_schema(),
     }
 
 

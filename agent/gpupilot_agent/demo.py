@@ -220,7 +220,7 @@ def _compared(
         policies=policies,
         seeds=config.seeds,
         tuned=tuned,
-        bundle=bundle,
+        bundles=(bundle,),
     )
     with stage("comparing on unseen traffic") as told:
         compare(

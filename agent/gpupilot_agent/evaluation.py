@@ -1,21 +1,22 @@
-"""How certain a number is: bootstrap intervals over traces and seeds, paired where they pair.
+"""How certain a number is: bootstrap intervals over traces, windows, seeds and trainings.
 
-Runs form a matrix of traces by seeds. Within one trace the seeds are resampled (bias-corrected
-and accelerated, Efron 1987, by SciPy). Over several traces the resampling has two levels, traces
-first and seeds within them (Davison and Hinkley, *Bootstrap Methods*, 1997, section 3.8): seeds
-of one trace share its traffic, and treating them as independent would claim too much certainty.
-Common random numbers make every difference between two policies a paired one.
+What was measured forms cells: windows of traces under seeds of arrivals. Cells of one trace share
+its traffic, cells of one window even its requests per minute, so that the resampling has levels:
+traces first, windows within them, seeds within those (Davison and Hinkley, *Bootstrap Methods*,
+1997, section 3.8); treating cells as independent would claim too much certainty. A learned policy
+was trained several times from other seeds; those are resampled beside the traffic, because every
+training met all of it. All policies share one set of draws, so that a difference between two of
+them is a paired one.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -37,70 +38,100 @@ class Estimate:
     mean: float | None
     ci95: Interval | None
 
+    @classmethod
+    def of(cls, samples: Floats) -> Estimate:
+        """Return the estimate that :meth:`Design.samples` stand for."""
+        value = float(samples[0])
+        if not np.isfinite(value):
+            return cls(mean=None, ci95=None)
+        return cls(mean=value, ci95=interval_of(samples[1:]))
+
+
+Total = Callable[[Floats], Floats]
+"""Sums a column of shape ``(trainings, cells)``: once as it was measured, then per resample."""
 
 Statistic = Callable[..., Floats]
-"""A number from runs: columns of shape ``(..., runs)`` in, one number per leading index out.
-
-Runs without a value are NaN in a column and must not count.
-"""
+"""A number from a :data:`Total` and columns; cells without a value are NaN and must not count."""
 
 
-def mean(values: Floats) -> Floats:
-    """Return the mean over the last axis, NaN where no run has a value."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """Which cells depend on each other.
+
+    A column has shape ``(trainings, cells)`` or ``(1, cells)``; cells are ordered by trace, window
+    and seed.
+
+    Attributes:
+        windows: Windows of each trace.
+        seeds: Seeds under which every window was met.
+        trainings: How often the learned policy was trained; 1 when none was.
+    """
+
+    windows: tuple[int, ...]
+    seeds: int
+    trainings: int = 1
+
+    @property
+    def cells(self) -> int:
+        """Length of a column."""
+        return sum(self.windows) * self.seeds
+
+    def samples(self, statistic: Statistic, *columns: Floats, seed: int = 0) -> Floats:
+        """Return a statistic as measured, then on every resample, shape ``(1 + RESAMPLES,)``.
+
+        Args:
+            statistic: What to compute, for example :func:`mean` or :func:`ratio`.
+            columns: Its arguments, each of shape ``(trainings or 1, cells)``.
+            seed: Of the resampling; the same design and seed always give the same draws.
+        """
+        return statistic(self.total(seed), *columns)
+
+    def total(self, seed: int = 0) -> Total:
+        """Return the sum over cells, mean over trainings, as measured and on every resample."""
+        cells, trainings = _draws(self, seed)
+
+        def of(column: Floats) -> Floats:
+            sums = np.asarray(cells @ column.T)
+            if column.shape[0] == 1:
+                return np.asarray(sums[:, 0], dtype=np.float64)
+            return np.asarray((sums * trainings).sum(axis=1), dtype=np.float64)
+
+        return of
+
+
+def mean(total: Total, values: Floats) -> Floats:
+    """Return the mean over cells, NaN where none has a value."""
     known = np.isfinite(values)
-    return _divide(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))
+    return _divide(total(np.where(known, values, 0.0)), total(known.astype(np.float64)))
 
 
-def ratio(numerator: Floats, denominator: Floats) -> Floats:
+def ratio(total: Total, numerator: Floats, denominator: Floats) -> Floats:
     """Return total over total, so that long or busy runs weigh what they are."""
     known = np.isfinite(numerator) & np.isfinite(denominator)
-    above = np.where(known, numerator, 0.0).sum(axis=-1)
-    return _divide(above, np.where(known, denominator, 0.0).sum(axis=-1))
+    above = total(np.where(known, numerator, 0.0))
+    return _divide(above, total(np.where(known, denominator, 0.0)))
 
 
-def mean_difference(a: Floats, b: Floats) -> Floats:
-    """Return the mean of ``a - b`` over runs that have both."""
-    return mean(a - b)
+def mean_difference(total: Total, a: Floats, b: Floats) -> Floats:
+    """Return the mean of ``a - b`` over cells that have both."""
+    return mean(total, a - b)
 
 
-def ratio_difference(a_above: Floats, a_below: Floats, b_above: Floats, b_below: Floats) -> Floats:
+def ratio_difference(
+    total: Total, a_above: Floats, a_below: Floats, b_above: Floats, b_below: Floats
+) -> Floats:
     """Return the difference of two totals over totals."""
-    return ratio(a_above, a_below) - ratio(b_above, b_below)
+    return ratio(total, a_above, a_below) - ratio(total, b_above, b_below)
 
 
-def relative_difference(a: Floats, b: Floats) -> Floats:
+def relative_difference(total: Total, a: Floats, b: Floats) -> Floats:
     """Return ``total(a) / total(b) - 1``: -0.1 says that ``a`` needs 10 % less than ``b``."""
-    return ratio(a, b) - 1.0
+    return ratio(total, a, b) - 1.0
 
 
-def estimate(statistic: Statistic, *columns: Floats, seed: int = 0) -> Estimate:
-    """Return a statistic of runs with its interval.
-
-    Args:
-        statistic: What to compute, for example :func:`mean` or :func:`ratio`.
-        columns: Its arguments, each of shape ``(traces, seeds)``; NaN where a run has no value.
-        seed: Of the resampling; the same runs always give the same interval.
-    """
-    value = float(statistic(*(column.reshape(-1) for column in columns)))
-    if not np.isfinite(value):
-        return Estimate(mean=None, ci95=None)
-    if len(columns[0]) == 1:
-        interval = _over_seeds(statistic, [column[0] for column in columns], seed)
-    else:
-        interval = _over_traces(statistic, columns, seed)
-    return Estimate(mean=value, ci95=interval)
-
-
-def resampled(columns: tuple[Floats, ...], seed: int = 0) -> tuple[Floats, ...]:
-    """Return every column resampled alike, shape ``(RESAMPLES, runs)``, traces first, then seeds.
-
-    With one trace only its seeds are resampled.
-    """
-    traces, seeds = columns[0].shape
-    random = np.random.default_rng(seed)
-    which = random.integers(traces, size=(RESAMPLES, traces, 1))
-    runs = random.integers(seeds, size=(RESAMPLES, traces, seeds))
-    return tuple(column[which, runs].reshape(RESAMPLES, -1) for column in columns)
+def estimate(statistic: Statistic, *columns: Floats, design: Design, seed: int = 0) -> Estimate:
+    """Return a statistic of runs with its interval, see :meth:`Design.samples`."""
+    return Estimate.of(design.samples(statistic, *columns, seed=seed))
 
 
 def interval_of(replicates: Floats) -> Interval | None:
@@ -112,41 +143,34 @@ def interval_of(replicates: Floats) -> Interval | None:
     return float(low), float(high)
 
 
-def _over_traces(statistic: Statistic, columns: tuple[Floats, ...], seed: int) -> Interval | None:
-    return interval_of(statistic(*resampled(columns, seed)))
+@lru_cache(maxsize=64)
+def _draws(design: Design, seed: int) -> tuple[Floats, Floats]:
+    """Return how often each cell and each share of each training counts; first row: as measured.
+
+    A single run tells no spread: its resamples are NaN.
+    """
+    trainings = design.trainings
+    if design.cells * trainings == 1:
+        one = np.full((1 + RESAMPLES, 1), np.nan)
+        one[0] = 1.0
+        return one, one
+    random = np.random.default_rng(seed)
+    cells = np.vstack([np.ones((1, design.cells)), _cell_counts(design, random)])
+    drawn = random.multinomial(trainings, np.full(trainings, 1.0 / trainings), size=RESAMPLES)
+    return cells, np.vstack([np.ones((1, trainings)), drawn]) / trainings
 
 
-def _over_seeds(statistic: Statistic, columns: list[Floats], seed: int) -> Interval | None:
-    known = np.isfinite(np.stack(columns)).all(axis=0)
-    runs = [column[known] for column in columns]
-    if len(runs[0]) < 2:
-        return None
-    if all(np.ptp(column) == 0.0 for column in runs):
-        value = float(statistic(*runs))
-        return value, value
-    return _scipy(statistic, runs, seed, "BCa") or _scipy(statistic, runs, seed, "percentile")
-
-
-def _scipy(statistic: Statistic, runs: list[Floats], seed: int, method: str) -> Interval | None:
-    def over_last(*columns: Floats, axis: int = -1) -> Floats:
-        return statistic(*(np.moveaxis(np.asarray(column), axis, -1) for column in columns))
-
-    with warnings.catch_warnings():
-        # an acceleration of 0/0 is told by NaN bounds, which the caller turns to percentiles
-        warnings.simplefilter("ignore", category=stats.DegenerateDataWarning)
-        warnings.simplefilter("ignore", category=RuntimeWarning)
-        result = stats.bootstrap(
-            runs,
-            over_last,
-            n_resamples=RESAMPLES,
-            paired=True,
-            vectorized=True,
-            confidence_level=CONFIDENCE,
-            method=method,
-            rng=np.random.default_rng(seed),
-        )
-    low, high = (float(bound) for bound in result.confidence_interval)
-    return (low, high) if np.isfinite(low) and np.isfinite(high) else None
+def _cell_counts(design: Design, random: np.random.Generator) -> Floats:
+    """Return how often each cell is drawn, traces first, then windows, then seeds."""
+    count = len(design.windows)
+    often = random.multinomial(count, np.full(count, 1.0 / count), size=RESAMPLES)
+    parts = []
+    for trace, windows in enumerate(design.windows):
+        of_window = random.multinomial(often[:, trace] * windows, np.full(windows, 1.0 / windows))
+        shares = np.full(design.seeds, 1.0 / design.seeds)
+        of_seed = random.multinomial(of_window * design.seeds, shares)
+        parts.append(of_seed.reshape(RESAMPLES, -1))
+    return np.asarray(np.concatenate(parts, axis=1), dtype=np.float64)
 
 
 def _divide(above: Floats, below: Floats) -> Floats:

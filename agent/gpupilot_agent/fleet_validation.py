@@ -1,13 +1,13 @@
 """How a policy does on a fleet it was not trained on, against the classical controller.
 
 A price of lateness decides where on the trade-off a policy ends up, not how good it is. So a
-checkpoint is judged by its cost against the classical controller *at the same attainment*, read
-from that controller's own frontier over its margin.
+policy is run at several prices, the classical controller at several margins, and their costs are
+compared *at the same attainment*, read from the two frontiers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,11 +17,19 @@ from gpupilot_envs.actions import NEUTRAL, Controller
 from gpupilot_envs.fleet_control import FleetControl
 from gpupilot_envs.scenarios import Scenarios
 
-Act = Callable[[NDArray[np.float32]], NDArray[np.int64]]
-"""Actions, int64 ``(n, axes)``, for observations, float32 ``(n, fields)``."""
+Floats = NDArray[np.float64]
 
-MARGINS = (-1.0, -0.5, 0.0, 0.5, 1.2)
+Act = Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.int64]]
+"""Actions, int64 ``(n, axes)``, for observations, float32 ``(n, fields)``, and masks."""
+
+MARGINS = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 """Shifts of the classical margin at which its frontier is measured."""
+
+PRICES = (4.0, 16.0, 60.0, 240.0, 1000.0)
+"""Prices of a late request at which a policy's frontier is measured."""
+
+LEVELS = 5
+"""Late shares, evenly spaced in their logarithm over what both reach, at which costs are read."""
 
 _LEAST_LATE = 1e-6
 
@@ -39,7 +47,40 @@ class Score:
     cost_ratio: float
 
 
-def neutral(observations: NDArray[np.float32]) -> NDArray[np.int64]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trade:
+    """A frontier: scores from late and cheap to in time and dear.
+
+    Attributes:
+        knobs: Price or margin behind each score.
+        scores: One score per knob.
+    """
+
+    knobs: tuple[float, ...]
+    scores: tuple[Score, ...]
+
+    def log_late(self) -> Floats:
+        """Return the logarithm of the late share of each score, ascending."""
+        return np.sort(np.log([max(s.late_ratio, _LEAST_LATE) for s in self.scores]))
+
+    def cost(self, log_late: Floats) -> Floats:
+        """Return the least cost at these late shares; NaN beyond what was measured."""
+        order = sorted(self.scores, key=lambda s: s.late_ratio)
+        costs = np.minimum.accumulate([s.cost_ratio for s in order])
+        return np.interp(log_late, self.log_late(), costs, left=np.nan, right=np.nan)
+
+    def knob_for(self, late_ratio: float) -> float:
+        """Return the knob at which just ``late_ratio`` is late; the nearest measured beyond."""
+        pairs = sorted((s.late_ratio, k) for s, k in zip(self.scores, self.knobs, strict=True))
+        logs = np.log([max(late, _LEAST_LATE) for late, _ in pairs])
+        wanted = np.log(max(late_ratio, _LEAST_LATE))
+        return float(np.exp(np.interp(wanted, logs, np.log([knob for _, knob in pairs]))))
+
+
+def neutral(
+    observations: NDArray[np.float32],
+    masks: NDArray[np.bool_],  # noqa: ARG001
+) -> NDArray[np.int64]:
     """Return the action that is the classical controller, for every service."""
     return np.tile(np.array(NEUTRAL, dtype=np.int64), (len(observations), 1))
 
@@ -51,15 +92,16 @@ def score(
     seed: int,
     services: int,
     steps: int,
+    price: float = 25.0,
 ) -> Score:
     """Let ``act`` run ``services`` services for ``steps`` decisions; same seed, same services."""
-    control = FleetControl(services, scenarios, multiplier=1.0)
+    control = FleetControl(services, scenarios.priced_alike(), multiplier=price)
     seen = control.reset(np.random.default_rng(seed), stagger=False)
     late = requests = cost = 0.0
     for _ in range(steps):
-        step = control.step(act(seen))
+        step = control.step(act(seen, control.masks))
         seen = step.observations
-        late -= float(step.terms[1].sum())
+        late -= float(step.terms[1].sum()) / price
         cost -= float(step.terms[0].sum())
         requests += float(step.demand.sum())
     return Score(late_ratio=late / max(requests, 1e-9), cost_ratio=cost / (services * steps))
@@ -76,48 +118,47 @@ class Yardstick:
         seed: int,
         services: int,
         steps: int,
+        margins: Sequence[float] = MARGINS,
     ) -> None:
-        """Measure the controller at every margin of :data:`MARGINS`."""
-        self._scenarios, self._controller = scenarios, controller
+        """Measure the controller at every shift of its margin, whatever the price."""
+        self._scenarios = scenarios
         self._seed, self._services, self._steps = seed, services, steps
-        scores = [self._score(neutral, margin) for margin in MARGINS]
-        self.classical = scores[MARGINS.index(0.0)]
-        order = sorted(scores, key=lambda s: s.late_ratio)
-        self._late = np.log([max(s.late_ratio, _LEAST_LATE) for s in order])
-        self._cost = np.minimum.accumulate([s.cost_ratio for s in order])
+        self.classical = Trade(
+            knobs=tuple(margins),
+            scores=tuple(
+                self.score(neutral, controller=replace(controller, z=z, z_per_log_price=0.0))
+                for z in (max(controller.z + shift, 0.0) for shift in margins)
+            ),
+        )
 
-    def score(self, act: Act, margin: float = 0.0) -> Score:
-        """Return what ``act`` does when the controller under it has its margin moved."""
-        return self._score(act, margin)
-
-    def saving(self, found: Score) -> float:
-        """Return the share of GPU time saved at equal attainment; minus infinity off the scale."""
-        late = np.log(max(found.late_ratio, _LEAST_LATE))
-        if not self._late[0] <= late <= self._late[-1]:
-            return -np.inf
-        return float(1.0 - found.cost_ratio / np.interp(late, self._late, self._cost))
-
-    def margin_for(self, act: Act, late_ratio: float, *, halvings: int = 7) -> float:
-        """Return the shift of the margin at which ``act`` is late just ``late_ratio`` of the time.
-
-        Args:
-            act: The policy.
-            late_ratio: Share of requests that may be late.
-            halvings: Bisection steps over -1 to +1.
-        """
-        low, high = -1.0, 1.0
-        for _ in range(halvings):
-            middle = 0.5 * (low + high)
-            too_late = self._score(act, middle).late_ratio > late_ratio
-            low, high = (middle, high) if too_late else (low, middle)
-        return high
-
-    def _score(self, act: Act, margin: float) -> Score:
-        moved = replace(self._controller, z=max(self._controller.z + margin, 0.0))
+    def score(
+        self, act: Act, *, price: float = 25.0, controller: Controller | None = None
+    ) -> Score:
+        """Return what ``act`` does on the fleet when every late request has this price."""
+        moved = self._scenarios if controller is None else self._scenarios.moving(controller)
         return score(
-            self._scenarios.moving(moved),
+            moved,
             act,
             seed=self._seed,
             services=self._services,
             steps=self._steps,
+            price=price,
         )
+
+    def trade(self, act: Act, prices: Sequence[float] = PRICES) -> Trade:
+        """Return the frontier of ``act`` over the price."""
+        return Trade(
+            knobs=tuple(prices), scores=tuple(self.score(act, price=price) for price in prices)
+        )
+
+    def saving(self, found: Trade) -> float:
+        """Return the mean share of GPU time saved at equal attainment.
+
+        Minus infinity where the two frontiers do not meet.
+        """
+        ours, theirs = found.log_late(), self.classical.log_late()
+        low, high = max(ours[0], theirs[0]), min(ours[-1], theirs[-1])
+        if low > high:
+            return -np.inf
+        at = np.linspace(low, high, LEVELS)
+        return float((1.0 - found.cost(at) / self.classical.cost(at)).mean())

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_agent.evaluation import RESAMPLES, Estimate, interval_of, resampled
+from gpupilot_agent.evaluation import Design, Estimate
+from gpupilot_envs.compiled import compiled
 
 Floats = NDArray[np.float64]
 
@@ -44,63 +45,116 @@ def cost_at(attainment: Floats, cost: Floats, levels: Sequence[float]) -> Floats
         cost: GPU-hours per setting.
         levels: The attainments wanted, 0 to 1.
     """
-    front = pareto(attainment, cost)
-    if len(front) == 0:
-        return np.full(len(levels), np.nan)
-    miss = np.log10(np.maximum(1.0 - attainment[front], _LEAST_MISS))[::-1]
-    wanted = np.log10(np.maximum(1.0 - np.asarray(levels), _LEAST_MISS))
-    read = np.interp(wanted, miss, cost[front][::-1], left=np.nan, right=np.nan)
-    return np.asarray(read, dtype=np.float64)
+    return np.array([_read(attainment, cost, float(level)) for level in levels])
+
+
+@compiled
+def _read(attainment: Floats, cost: Floats, level: float) -> float:
+    """Return the cost at one level, between its two neighbours on the Pareto front."""
+    misses = np.log10(np.maximum(1.0 - attainment, _LEAST_MISS))
+    wanted = np.log10(max(1.0 - level, _LEAST_MISS))
+    above, above_miss = np.inf, np.inf
+    for index in range(len(cost)):
+        cheaper = cost[index] < above or (cost[index] == above and misses[index] < above_miss)
+        if misses[index] <= wanted and cheaper:
+            above, above_miss = cost[index], misses[index]
+    if above_miss == wanted:
+        return float(above)
+    below, below_miss = np.nan, np.inf
+    for index in range(len(cost)):
+        better = misses[index] < below_miss or (misses[index] == below_miss and cost[index] < below)
+        if cost[index] < above and misses[index] > wanted and better:
+            below, below_miss = cost[index], misses[index]
+    if not (np.isfinite(above) and np.isfinite(below)):
+        return np.nan
+    return float(below + (below_miss - wanted) / (below_miss - above_miss) * (above - below))
+
+
+@compiled
+def _read_each(attainment: Floats, cost: Floats, levels: Floats) -> Floats:
+    read = np.empty(len(levels))
+    for index in range(len(levels)):
+        read[index] = _read(attainment[index], cost[index], levels[index])
+    return read
+
+
+@compiled
+def _best_each(attainment: Floats, cost: Floats, budget: Floats) -> Floats:
+    """Return the attainment bought, between neighbours on the front as in :func:`_read`."""
+    bought = np.empty(len(budget))
+    for row in range(len(budget)):
+        low_cost, low_miss = np.nan, np.inf
+        for index in range(cost.shape[1]):
+            miss = np.log10(max(1.0 - attainment[row, index], _LEAST_MISS))
+            if cost[row, index] <= budget[row] and miss < low_miss:
+                low_cost, low_miss = cost[row, index], miss
+        best = low_miss
+        for index in range(cost.shape[1]):
+            miss = np.log10(max(1.0 - attainment[row, index], _LEAST_MISS))
+            if cost[row, index] > budget[row] and miss < low_miss:
+                share = (budget[row] - low_cost) / (cost[row, index] - low_cost)
+                best = min(best, low_miss + share * (miss - low_miss))
+        bought[row] = 1.0 - 10.0**best if np.isfinite(low_miss) else np.nan
+    return bought
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frontier:
-    """What a policy costs at some attainment levels, read from its measured settings.
+    """What a policy's measured settings attain and cost, as measured and on every resample.
+
+    Two frontiers over the same design are drawn alike, so that they pair.
 
     Attributes:
-        costs: Cost at each level, NaN outside what was measured, shape ``(levels,)``.
-        replicates: The same on every resampled set of runs, shape ``(levels, RESAMPLES)``. Two
-            frontiers over the same traces and seeds use the same draws, so that they pair.
+        attainment: Share of requests in time, shape ``(1 + RESAMPLES, settings)``.
+        cost: GPU-hours per run, same shape.
     """
 
-    costs: Floats
-    replicates: Floats
+    attainment: Floats
+    cost: Floats
 
     @classmethod
-    def of(
-        cls, in_time: Floats, requests: Floats, cost: Floats, levels: Sequence[float]
-    ) -> Frontier:
-        """Read a frontier.
+    def of(cls, in_time: Floats, requests: Floats, cost: Floats, design: Design) -> Frontier:
+        """Draw a frontier.
 
         Args:
-            in_time: Requests in time, shape ``(settings, traces, seeds)``.
+            in_time: Requests in time, shape ``(settings, trainings or 1, cells)``.
             requests: All requests, same shape.
             cost: GPU-hours, same shape.
-            levels: The attainments wanted.
+            design: Which cells depend on each other.
         """
-        overall = in_time.sum(axis=(1, 2)) / requests.sum(axis=(1, 2))
-        return cls(
-            costs=cost_at(overall, cost.mean(axis=(1, 2)), levels),
-            replicates=_replicates(in_time, requests, cost, levels),
+        total = design.total()
+        hits, arrivals, spent = (
+            np.stack([total(setting) for setting in columns], axis=1)
+            for columns in (in_time, requests, cost)
         )
+        # a draw without a single request has no attainment
+        shares = np.divide(hits, arrivals, out=np.full_like(hits, np.nan), where=arrivals > 0)
+        runs = len(design.windows) * design.seeds
+        return cls(attainment=shares, cost=spent / runs)
 
-    def estimate(self, at: int) -> Estimate:
-        """Return the cost at the level of index ``at`` with its interval."""
-        value = float(self.costs[at])
-        if not np.isfinite(value):
-            return Estimate(mean=None, ci95=None)
-        return Estimate(mean=value, ci95=interval_of(self.replicates[at]))
+    def samples(self, level: float | Floats) -> Floats:
+        """Return the cost at a level, NaN outside what was measured, as measured and resampled.
 
+        Args:
+            level: Attainment, 0 to 1; one for all or one per resample.
+        """
+        levels = np.broadcast_to(np.asarray(level, dtype=np.float64), len(self.cost))
+        return _read_each(self.attainment, self.cost, np.ascontiguousarray(levels))
 
-def _replicates(in_time: Floats, requests: Floats, cost: Floats, levels: Sequence[float]) -> Floats:
-    runs = in_time[0].size
-    if runs == 1:
-        # one run alone tells no spread
-        return np.full((len(levels), RESAMPLES), np.nan)
-    columns = tuple(np.concatenate([in_time, requests, cost]))
-    total = np.stack([column.sum(axis=-1) for column in resampled(columns)])
-    hits, arrivals, spent = np.split(total / runs, 3)
-    # a draw without a single request has no attainment
-    shares = np.divide(hits, arrivals, out=np.full_like(hits, np.nan), where=arrivals > 0)
-    rows = zip(shares.T, spent.T, strict=True)
-    return np.stack([cost_at(attainment, costs, levels) for attainment, costs in rows], axis=1)
+    def within(self, level: Floats) -> Floats:
+        """Return the levels moved to what was measured: from the cheapest setting to the best."""
+        cheapest = np.argmin(self.cost, axis=1)[:, None]
+        low = np.take_along_axis(self.attainment, cheapest, axis=1)[:, 0]
+        return np.clip(level, low, self.attainment.max(axis=1))
+
+    def best_within(self, budget: Floats) -> Floats:
+        """Return the attainment that a cost buys, NaN where even the cheapest setting costs more.
+
+        Args:
+            budget: GPU-hours per run, shape ``(1 + RESAMPLES,)``.
+        """
+        return _best_each(self.attainment, self.cost, budget)
+
+    def estimate(self, level: float) -> Estimate:
+        """Return the cost at a level with its interval."""
+        return Estimate.of(self.samples(level))

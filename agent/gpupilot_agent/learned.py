@@ -8,47 +8,90 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_agent.bundle import Bundle
-from gpupilot_agent.policies import Proposal, View
-from gpupilot_envs.actions import AXES, advise, decode, knobs_row, remember
-from gpupilot_envs.observation import (
-    BUDGET_FIELDS,
-    FIELDS,
-    HISTORY_ROWS,
-    PERIOD_S,
-    account,
-    encode,
-    service_row,
-)
+from gpupilot_agent.bundle import Answer, Bundle
+from gpupilot_agent.gearing import gear_clause, in_gear
+from gpupilot_agent.policies import Evidence, Proposal, View
+from gpupilot_envs.actions import AXES, CHOICES, NEUTRAL, decode, knobs_row, remember
+from gpupilot_envs.allocation import Allocation
+from gpupilot_envs.decision import observe_one
+from gpupilot_envs.doubt import doubt
+from gpupilot_envs.following import HISTORY_ROWS, PERIOD_S, follow, fresh_rows
+from gpupilot_envs.observation import ADVICE_FIELDS, FIELDS, service_row
 from gpupilot_envs.queueing import Knobs
+
+Floats = NDArray[np.float64]
+
+_CLASSICAL = np.array(NEUTRAL, dtype=np.int64)
+_NEED = ADVICE_FIELDS.index("need")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedMemory:
-    """What the policy carries from one decision to the next.
+    """What the policy carries from one decision to the next; copied, never written.
 
     Attributes:
-        budget: Decaying counts of requests and late requests, shape ``(2,)``.
-        before: Previous action in -1..1, shape ``(3,)``.
+        ring: Readings of the last quarter of an hour, see :mod:`gpupilot_envs.following`.
+        ordered: Forecast errors in the ring, ascending.
+        known: Plain numbers: level, trend, peaks, budget and the like.
+        before: Previous action in -1..1, one per axis.
+        doubts: Decisions left to the classical controller, see :mod:`gpupilot_envs.doubt`.
     """
 
-    budget: NDArray[np.float64]
-    before: NDArray[np.float64]
+    ring: Floats
+    ordered: Floats
+    known: Floats
+    before: Floats
+    doubts: int = 0
+
+    @classmethod
+    def fresh(cls) -> LearnedMemory:
+        """Return the memory of a service of which nothing is known."""
+        ring, ordered, known = fresh_rows(1)
+        return cls(ring=ring[0], ordered=ordered[0], known=known[0], before=np.zeros(len(AXES)))
+
+    def copied(self) -> LearnedMemory:
+        """Return a memory that may be written."""
+        return LearnedMemory(
+            ring=self.ring.copy(),
+            ordered=self.ordered.copy(),
+            known=self.known.copy(),
+            before=self.before.copy(),
+            doubts=self.doubts,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the policy makes of one view before its network speaks.
+
+    Attributes:
+        observation: See :data:`gpupilot_envs.observation.FIELDS`, float32.
+        mask: Which values of the action can be chosen, bool, shape ``(CHOICES,)``.
+        advice: What the classical controller makes of it.
+        knobs: The classical controller as it applies to this service.
+        memory: With the newest reading taken in.
+    """
+
+    observation: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    advice: Floats
+    knobs: Floats
+    memory: LearnedMemory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedPolicy:
-    """Moves the margin, hold and rounding of the queueing controller as its network says.
+    """Moves margin, hold, rounding and memory of the queueing controller as its network says.
 
     Attributes:
         bundle: The trained network and the controller it moves.
-        margin: Added to the controller's margin ``z`` in standard deviations: the one knob that
-            trades cost for attainment, so that a frontier can be drawn; 0 as trained.
+        price_scale: Factor on the price of a late request that the bundle found for the
+            objective: the one knob that trades cost for attainment; 1 as trained.
         name: Short name as it stands in tables.
     """
 
     bundle: Bundle
-    margin: float = 0.0
+    price_scale: float = 1.0
     name: str = "ppo"
 
     @property
@@ -61,66 +104,121 @@ class LearnedPolicy:
         """Length of the metric window: one decision interval."""
         return PERIOD_S
 
+    @property
+    def history_rows(self) -> int:
+        """Readings it wants to see again after a restart."""
+        return HISTORY_ROWS
+
     def act(self, view: View, memory: Any) -> Proposal:
         """Return the network's most likely action as an allocation to ask for."""
         if not view.history.readings:
             return Proposal(ask=view.current, why="no reading yet", memory=memory)
-        rows = view.history.matrix()[-HISTORY_ROWS:]
-        carried = _carry(memory, rows)
-        knobs = knobs_row(knobs_of(self.bundle, view, self.margin))
-        observation = observe(view, rows, knobs, carried)
-        action = self.bundle.act(observation[None, :])[0]
-        running = view.current.replicas
-        replicas = decode(action, rows, 0, len(rows), view.capacity.slo_rps, knobs, running)
-        before = np.empty(len(AXES))
-        remember(action, before)
+        seen = self.see(view, memory)
+        answer = self.bundle.answer(seen.observation[None, :], seen.mask[None, :])
+        doubts = doubt(seen.memory.doubts, bool(answer.strange[0]))
+        action = answer.actions[0]
+        taken = action if doubts == 0 else _CLASSICAL
+        asked = _decoded(action, view, seen)
+        memory = replace(seen.memory.copied(), doubts=doubts)
+        remember(taken, memory.before)
         return Proposal(
-            ask=replace(view.current, replicas=int(replicas)),
-            why=_why(action),
-            memory=LearnedMemory(budget=carried.budget, before=before),
+            ask=asked,
+            why=(_why(action) if doubts == 0 else self._strange(seen, answer))
+            + gear_clause(view, asked),
+            memory=memory,
+            evidence=Evidence(
+                observation=tuple(seen.observation.tolist()),
+                # minus infinity where a value cannot be chosen
+                logits=tuple(np.where(seen.mask, answer.logits[0], -np.inf).tolist()),
+                action=tuple(action.tolist()),
+                price=self.price(view),
+            ),
+            instead=None if doubts == 0 else _decoded(_CLASSICAL, view, seen),
         )
 
+    def _strange(self, seen: Seen, answer: Answer) -> str:
+        """Return why the classical controller decides."""
+        familiar = self.bundle.familiar
+        if familiar is None or not answer.strange[0]:
+            return "classical controller, until a minute after what it was not trained on"
+        found = familiar.why(seen.observation, float(answer.spreads[0]))
+        return f"classical controller, because {found}"
 
-def knobs_of(bundle: Bundle, view: View, margin: float) -> Knobs:
+    def see(self, view: View, memory: Any) -> Seen:
+        """Return the observation of a view with at least one reading; changes nothing."""
+        price = self.price(view)
+        knobs = knobs_row(knobs_of(self.bundle, view, price))
+        carried = _carried(memory, view, knobs)
+        service = service_row(
+            view.profile,
+            view.capacity,
+            view.targets,
+            view.limits,
+            view.current.gpu_share_milli,
+            price,
+        )
+        advice, mask = np.empty(len(ADVICE_FIELDS)), np.empty(CHOICES, dtype=np.bool_)
+        observation = np.empty(len(FIELDS), dtype=np.float32)
+        observe_one(
+            view.history.readings[-1].row(),
+            carried.ring,
+            carried.ordered,
+            carried.known,
+            service,
+            knobs,
+            view.current.replicas,
+            carried.before,
+            advice,
+            mask,
+            observation,
+        )
+        return Seen(observation=observation, mask=mask, advice=advice, knobs=knobs, memory=carried)
+
+    def price(self, view: View) -> float:
+        """Return the price of a late request at the service's objective."""
+        return self.price_scale * self.bundle.price(view.targets.attainment_ratio)
+
+
+def _decoded(action: NDArray[np.int64], view: View, seen: Seen) -> Allocation:
+    """Return what an action asks for."""
+    known = seen.memory
+    replicas = decode(
+        action,
+        known.ring,
+        known.ordered,
+        known.known,
+        view.capacity.slo_rps,
+        seen.knobs,
+        view.current.replicas,
+    )
+    if view.menu is None:
+        return replace(view.current, replicas=int(replicas))
+    return in_gear(view, view.history.matrix(), float(seen.advice[_NEED]), int(replicas))
+
+
+def knobs_of(bundle: Bundle, view: View, price: float) -> Knobs:
     """Return the classical controller of the bundle as it applies to this service."""
-    base = bundle.controller
-    moved = replace(base, z=max(base.z + margin, 0.0))
-    return moved.knobs(view.profile.cold_start_s.mean)
+    return bundle.controller.knobs(view.profile.cold_start_s.mean, price)
 
 
-def observe(
-    view: View, rows: NDArray[np.float64], knobs: NDArray[np.float64], carried: LearnedMemory
-) -> NDArray[np.float32]:
-    """Return the observation of one service, float32, shape ``(len(FIELDS),)``."""
-    count, running = len(rows), view.current.replicas
-    service = service_row(
-        view.profile, view.capacity, view.targets, view.limits, view.current.gpu_share_milli
-    )
-    advice, out = np.empty(3), np.empty(len(FIELDS), dtype=np.float32)
-    advise(rows, 0, count, service[0], knobs, running, advice)
-    encode(
-        rows,
-        count - 1,
-        count,
-        service,
-        float(running),
-        advice,
-        carried.budget,
-        carried.before,
-        out,
-    )
-    return out
-
-
-def _carry(memory: Any, rows: NDArray[np.float64]) -> LearnedMemory:
-    """Return the memory with the newest reading counted; after a restart, with all of them."""
+def _carried(memory: Any, view: View, knobs: Floats) -> LearnedMemory:
+    """Return a memory to write that knows all readings but the newest."""
     if isinstance(memory, LearnedMemory):
-        budget, before, fresh = memory.budget.copy(), memory.before, rows[-1:]
-    else:
-        budget, before, fresh = np.zeros(len(BUDGET_FIELDS)), np.zeros(len(AXES)), rows
-    for row in fresh:
-        account(row, budget)
-    return LearnedMemory(budget=budget, before=before)
+        return memory.copied()
+    carried = LearnedMemory.fresh()
+    _, _, horizon_s, alpha, beta, drain_s, _ = knobs.tolist()
+    for reading in view.history.readings[:-1]:
+        follow(
+            reading.row(),
+            alpha,
+            beta,
+            horizon_s,
+            drain_s,
+            carried.ring,
+            carried.ordered,
+            carried.known,
+        )
+    return carried
 
 
 def _why(action: NDArray[np.int64]) -> str:

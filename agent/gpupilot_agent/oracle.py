@@ -182,23 +182,28 @@ def _cheapest(
     up_max: int,
     down_max: int,
     initial: int,
+    free_start: bool,
     chosen: NDArray[np.int64],
-) -> None:
-    """Fill ``chosen`` with the serving replicas that minimise cost plus price times lateness."""
+) -> float:
+    """Fill ``chosen`` with the serving replicas that minimise cost plus price times lateness.
+
+    With ``free_start`` pods may have been started before the first interval, for nothing.
+    """
     intervals, width = table.shape
     value, after = np.zeros(width), np.empty(width)
     best = np.zeros((intervals, width), dtype=np.int16)
-    frozen = int(np.ceil(cold_start_s / interval_s))
+    frozen = 0 if free_start else int(np.ceil(cold_start_s / interval_s))
     for t in range(intervals - 1, -1, -1):
         for n in range(width):
             after[n] = value[n] + n * interval_s + price * table[t, n]
+        start_s = min(cold_start_s, t * interval_s) if free_start else cold_start_s
         for before in range(width):
             low = max(least, before - down_max)
             # A replica asked for now serves only after its cold start.
             high = min(width - 1, before + up_max) if t >= frozen else before
             pick, cheapest = max(low, min(before, width - 1)), np.inf
             for n in range(min(low, high), high + 1):
-                cost = after[n] + max(0, n - before) * cold_start_s
+                cost = after[n] + max(0, n - before) * start_s
                 if cost < cheapest:
                     pick, cheapest = n, cost
             best[t, before], value[before] = pick, cheapest
@@ -206,6 +211,7 @@ def _cheapest(
     for t in range(intervals):
         serving = best[t, serving]
         chosen[t] = serving
+    return float(value[initial])
 
 
 @compiled
@@ -272,6 +278,36 @@ def hindsight(
     return _plan(plan, programme, requests, bound, high)
 
 
+def lagrangian(
+    table: Floats, prices: Floats, *, interval_s: float, cold_start_s: float, replicas_min: int
+) -> Floats:
+    """Return the least of cost plus price times lateness at each price, in replica-seconds.
+
+    Whatever was started before the first interval costs nothing, and any number may change at
+    once, so that no plan can do better: with a budget of ``b`` late requests every plan costs at
+    least ``value - price * b``, at every price (Lagrange dual).
+
+    Args:
+        table: Late requests by interval and serving replicas, see :func:`late_table`.
+        prices: Replica-seconds that one late request is worth, shape ``(P,)``.
+        interval_s: Length of an interval.
+        cold_start_s: Seconds from asking for a replica to its first answer, billed.
+        replicas_min: Fewest replicas.
+    """
+    useful = np.flatnonzero(table.sum(axis=0) <= 0.0)
+    width = max(int(useful[0]) if len(useful) else table.shape[1] - 1, replicas_min) + 1
+    kept = np.ascontiguousarray(table[:, :width], dtype=np.float64)
+    chosen = np.zeros(len(kept), dtype=np.int64)
+    most = width - 1
+    values = [
+        _cheapest(
+            kept, price, interval_s, cold_start_s, replicas_min, most, most, most, True, chosen
+        )
+        for price in prices
+    ]
+    return np.array(values)
+
+
 @dataclass(frozen=True, slots=True)
 class _Solution:
     chosen: NDArray[np.int64]
@@ -298,6 +334,7 @@ class _Programme:
             self.limits.step_up_max,
             self.limits.step_down_max,
             self.initial,
+            False,
             chosen,
         )
         cost, late = _score(self.table, chosen, self.interval_s, self.cold_start_s, self.initial)

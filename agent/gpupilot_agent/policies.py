@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gpupilot_envs.allocation import Allocation
+from gpupilot_envs.gears import Menu
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.profile import ServiceProfile
 from gpupilot_envs.serving.capacity import Capacity
@@ -23,7 +24,8 @@ class View:
         limits: The envelope the answer will be restrained to.
         targets: The service-level objective.
         profile: What the service costs to run.
-        capacity: Requests per second one replica carries within the objective.
+        capacity: Requests per second one replica carries within the objective as it runs.
+        menu: The gears it may run in; ``None`` where only replicas may change.
     """
 
     now_s: float
@@ -33,6 +35,39 @@ class View:
     targets: Targets
     profile: ServiceProfile
     capacity: Capacity
+    menu: Menu | None = None
+
+    @property
+    def gear(self) -> int | None:
+        """Gear that runs, as an index into the menu; ``None`` where it is on none."""
+        return None if self.menu is None else self.menu.index_of(self.current)
+
+    def capacity_of(self, allocation: Allocation) -> Capacity:
+        """Return what a replica of ``allocation`` carries; as what runs where it is on no menu."""
+        index = None if self.menu is None else self.menu.index_of(allocation)
+        if self.menu is None or index is None:
+            return self.capacity
+        return self.menu.gears[index].capacity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a learned policy decided on and what it preferred: enough to explain it later.
+
+    Plain numbers, so that two logs compare equal and a file holds them as they are.
+
+    Attributes:
+        observation: What the network saw, in the order of ``observation.FIELDS``.
+        logits: Its answer, the logits of every axis of the action table one after the other;
+            minus infinity where a value could not be chosen.
+        action: Index taken on every axis.
+        price: Of a late request, in GPU time per request; ``None`` where it has none.
+    """
+
+    observation: tuple[float, ...]
+    logits: tuple[float, ...]
+    action: tuple[int, ...]
+    price: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +78,16 @@ class Proposal:
         ask: The allocation proposed, before the guardrail.
         why: One clause in the words of the algorithm, for the decision log.
         memory: State the policy wants back at its next decision; never mutated in place.
+        evidence: Of a learned policy: what it decided on, for the decision log.
+        instead: What the classical controller asks for, where the policy does not know what it
+            sees; the guardrail takes it in place of ``ask``.
     """
 
     ask: Allocation
     why: str
     memory: Any = None
+    evidence: Evidence | None = None
+    instead: Allocation | None = None
 
 
 class Policy(Protocol):
@@ -71,3 +111,9 @@ class Policy(Protocol):
     def act(self, view: View, memory: Any) -> Proposal:
         """Return the proposal for this view; ``memory`` is ``None`` at the first decision."""
         ...
+
+
+def fresh_history(policy: Policy) -> History:
+    """Return an empty history as deep as ``policy`` asks for by ``history_rows``, if it does."""
+    depth: int = getattr(policy, "history_rows", History().capacity)
+    return History(capacity=depth)

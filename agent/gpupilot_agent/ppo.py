@@ -1,9 +1,9 @@
-"""PPO from Stable-Baselines3, started at the classical controller and held to a constraint.
+"""PPO from Stable-Baselines3, started at the classical controller and held to its constraints.
 
 Proximal policy optimisation: Schulman et al., arXiv:1707.06347, 2017; the implementation is
 ``stable_baselines3.PPO``. Ours are the start (the head prefers the neutral action, so that
 the greedy policy of episode 0 *is* the classical controller), the first updates that fit only the
-critic, and the dual ascent on the price of a late request.
+critic, and the dual ascent on the price of a late request, one price per objective.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from torch.distributions import Distribution
 
-from gpupilot_agent.bundle import Layer
+from gpupilot_agent.forward import Network
+from gpupilot_agent.ppo_policy import MaskedPolicy
 from gpupilot_agent.ppo_vec_env import FleetVecEnv, Totals
 from gpupilot_agent.training_config import PpoSettings
 from gpupilot_envs.actions import NEUTRAL, SIZES
+from gpupilot_envs.errors import BundleRefused
 from gpupilot_envs.objective import ascend
 
 
@@ -41,11 +43,9 @@ def build(
         tensorboard: Folder of event files, or ``None``.
     """
     torch.set_num_threads(1)
-    # every distribution of every step would check its own arguments again
-    Distribution.set_default_validate_args(value=False)
     span = settings.learning_rate - settings.learning_rate_end
     model = PPO(
-        "MlpPolicy",
+        MaskedPolicy,
         env,
         learning_rate=lambda _: settings.learning_rate_end + span * remaining(),
         n_steps=settings.n_steps,
@@ -56,16 +56,17 @@ def build(
         clip_range=settings.clip_range,
         ent_coef=settings.entropy,
         max_grad_norm=1.0,
-        policy_kwargs={"net_arch": [settings.hidden, settings.hidden]},
+        policy_kwargs={"net_arch": [settings.hidden, settings.hidden], "ortho_init": False},
         tensorboard_log=tensorboard,
         seed=seed,
         device="cpu",
     )
+    model.policy.keep_noise = settings.keep_noise
     _prefer_neutral(model, settings.neutral_logit)
     return model
 
 
-def layers_of(model: PPO) -> tuple[Layer, ...]:
+def layers_of(model: PPO) -> Network:
     """Return the actor of a model as plain arrays, as a bundle holds it."""
     linear = [m for m in model.policy.mlp_extractor.policy_net if hasattr(m, "weight")]
     return tuple(
@@ -77,8 +78,26 @@ def layers_of(model: PPO) -> tuple[Layer, ...]:
     )
 
 
+def adopt(model: PPO, layers: Network) -> None:
+    """Give a model the actor of a bundle; its critic stays as it is.
+
+    Raises:
+        BundleRefused: The layers have other shapes than the model's.
+    """
+    linear = [m for m in model.policy.mlp_extractor.policy_net if hasattr(m, "weight")]
+    modules = [*linear, model.policy.action_net]
+    shapes = [tuple(module.weight.shape[::-1]) for module in modules]
+    found = [weight.shape for weight, _ in layers]
+    if found != shapes:
+        raise BundleRefused(f"the policy to start from has layers {found}, expected {shapes}")
+    with torch.no_grad():
+        for module, (weight, bias) in zip(modules, layers, strict=True):
+            module.weight.copy_(torch.from_numpy(weight.T.copy()))
+            module.bias.copy_(torch.from_numpy(bias))
+
+
 class DualAscent(BaseCallback):  # type: ignore[misc]
-    """Moves the price of a late request after every rollout and tells what the rollout was.
+    """Moves the prices of late requests after every rollout and tells what the rollout was.
 
     The first updates fit only the critic: a policy moved by the advantages of a critic that knows
     nothing would leave the classical controller at random.
@@ -90,20 +109,23 @@ class DualAscent(BaseCallback):  # type: ignore[misc]
         settings: PpoSettings,
         *,
         updates_before: int,
-        allowed_ratio: float,
         on_rollout: Callable[[Totals], bool],
     ) -> None:
         """Watch ``env``; ``on_rollout`` returns whether training goes on."""
         super().__init__()
         self._env = env
         self._settings = settings
-        self._allowed_ratio = allowed_ratio
+        objectives = env.control.scenarios.objectives
+        self._allowed = 1.0 - np.array(objectives)
         self._on_rollout = on_rollout
         self._rollouts = updates_before
         self._go_on = True
 
     def _on_step(self) -> bool:
         return self._go_on
+
+    def _on_rollout_start(self) -> None:
+        self.model.policy.begin_rollout()
 
     def _on_rollout_end(self) -> None:
         _compare_copies(self.model, self._env.control.copies)
@@ -115,14 +137,19 @@ class DualAscent(BaseCallback):  # type: ignore[misc]
         control = self._env.control
         self.logger.record("serving/late_ratio", totals.late_ratio)
         self.logger.record("serving/cost_ratio", totals.cost_ratio)
-        self.logger.record("serving/multiplier", control.multiplier)
+        for objective, price in zip(control.scenarios.objectives, control.multipliers, strict=True):
+            self.logger.record(f"serving/price_{objective:g}", price)
         if trains:
-            control.multiplier = ascend(
-                control.multiplier,
-                late_ratio=totals.late_ratio,
-                allowed_ratio=self._allowed_ratio,
-                rate=self._settings.multiplier_rate,
-            )
+            control.reprice(self._ascended(totals))
+
+    def _ascended(self, totals: Totals) -> NDArray[np.float64]:
+        """Return the price of every objective after one step toward its own allowed lateness."""
+        known = np.where(np.isnan(totals.late_ratios), self._allowed, totals.late_ratios)
+        rows = zip(self._env.control.multipliers, known, self._allowed, strict=True)
+        rate = self._settings.multiplier_rate
+        return np.array(
+            [ascend(m, late_ratio=late, allowed_ratio=a, rate=rate) for m, late, a in rows]
+        )
 
 
 def _compare_copies(model: PPO, copies: int) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
+from gpupilot_envs.actions import CHOICES, REFERENCE_PRICE
 from gpupilot_envs.fleet_control import FleetControl, Step
-from gpupilot_envs.serving_env import ACTION_SPACE, OBSERVATION_SPACE
+from gpupilot_envs.serving_env import ACTION_SPACE, TRAINING_SPACE
 
 
 @dataclass(slots=True)
@@ -19,21 +20,34 @@ class Totals:
     """What happened to the whole fleet since the last count.
 
     Attributes:
-        requests: Requests that arrived, each service weighted to the same mean demand.
+        requests: Requests that arrived by objective, each service weighted to the same demand.
         late: Of those, not answered within the target.
         cost: Sum of the cost terms: GPU time over what the mean demand needs.
         steps: Service-steps counted.
     """
 
-    requests: float = 0.0
-    late: float = 0.0
+    requests: NDArray[np.float64]
+    late: NDArray[np.float64]
     cost: float = 0.0
     steps: int = 0
 
+    @classmethod
+    def of(cls, objectives: int) -> Totals:
+        """Return a count of nothing."""
+        return cls(requests=np.zeros(objectives), late=np.zeros(objectives))
+
+    @property
+    def late_ratios(self) -> NDArray[np.float64]:
+        """Share of requests late by objective, 0 to 1; NaN where none arrived."""
+        arrived = self.requests > 0.0
+        return np.divide(
+            self.late, self.requests, out=np.full_like(self.late, np.nan), where=arrived
+        )
+
     @property
     def late_ratio(self) -> float:
-        """Share of requests late, 0 to 1."""
-        return self.late / self.requests if self.requests > 0.0 else 0.0
+        """Share of all requests late, 0 to 1."""
+        return float(self.late.sum() / max(self.requests.sum(), 1e-9))
 
     @property
     def cost_ratio(self) -> float:
@@ -47,34 +61,42 @@ class FleetVecEnv(VecEnv):  # type: ignore[misc]
     Stable-Baselines3 wants a list of one ``info`` per service and walks through it each step. All
     services share one empty ``info`` except those whose episode was cut off in this very step:
     theirs carry ``TimeLimit.truncated`` and ``terminal_observation``, so that the value of the
-    state after the cut is not lost.
+    state after the cut is not lost. A row holds what :mod:`gpupilot_agent.ppo_policy` says.
 
     Attributes:
-        control: The fleet; its ``multiplier`` may be moved between steps.
+        control: The fleet; it may be repriced between steps.
     """
 
     def __init__(
         self, control: FleetControl, *, seed: int, reward_offset: float, reward_scale: float
     ) -> None:
-        """Wrap ``control``; rewards are handed out as ``(reward + offset) * scale``."""
+        """Wrap ``control``; rewards are handed out as ``(reward + offset) * scale``.
+
+        The scale falls with the root of a service's price. What is best for the service stays the
+        same, and the luck of those with a high price does not drown the others.
+        """
         # the base class asks for attributes of the fleet while it is built
         self.control = control
-        super().__init__(control.n, OBSERVATION_SPACE, ACTION_SPACE)
+        super().__init__(control.n, TRAINING_SPACE, ACTION_SPACE)
         self._random = np.random.default_rng(seed)
         self._offset = np.float32(reward_offset)
         self._scale = np.float32(reward_scale)
         self._nothing: dict[str, Any] = {}
         self._quiet = [self._nothing] * control.n
-        self._totals = Totals()
+        self._totals = Totals.of(len(control.multipliers))
 
     def take_totals(self) -> Totals:
         """Return what happened since the last call."""
-        totals, self._totals = self._totals, Totals()
+        totals, self._totals = self._totals, Totals.of(len(self.control.multipliers))
         return totals
 
     def reset(self) -> NDArray[np.float32]:
         """Start new episodes everywhere, their first ends spread over time."""
-        return self.control.reset(self._random, stagger=True)
+        return self._full(self.control.reset(self._random, stagger=True))
+
+    def _full(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        control = self.control
+        return np.concatenate([observations, control.masks, control.foresight()], axis=1)
 
     def step_async(self, actions: NDArray[np.int64]) -> None:
         """Keep the actions until :meth:`step_wait`."""
@@ -84,28 +106,36 @@ class FleetVecEnv(VecEnv):  # type: ignore[misc]
         self,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """Let one interval pass for every service."""
+        # a service that ends is another one afterwards
+        self._prices, self._objectives = self.control.price, self.control.objective.copy()
         step = self.control.step(self._actions)
         self._count(step)
         dones = np.zeros(self.num_envs, dtype=np.bool_)
         dones[step.ended] = True
-        rewards = (step.rewards + self._offset) * self._scale
-        return step.observations, rewards, dones, self._infos(step)
+        weight = np.sqrt(REFERENCE_PRICE / self._prices).astype(np.float32)
+        rewards = (step.rewards + self._offset) * self._scale * weight
+        return self._full(step.observations), rewards, dones, self._infos(step)
 
     def _infos(self, step: Step) -> list[dict[str, Any]]:
         infos = self._quiet
         if len(step.ended):
             infos = self._quiet.copy()
-            for index, final in zip(step.ended.tolist(), step.final_observations, strict=True):
+            unmasked = np.ones((len(step.ended), CHOICES), dtype=np.float32)
+            parts = [step.final_observations, unmasked, step.final_foresight]
+            finals = np.concatenate(parts, axis=1)
+            for index, final in zip(step.ended.tolist(), finals, strict=True):
                 infos[index] = {"TimeLimit.truncated": True, "terminal_observation": final}
         return infos
 
     def _count(self, step: Step) -> None:
         """Add a step; a late request of a small service weighs as much as one of a large one."""
-        totals, multiplier = self._totals, self.control.multiplier
-        totals.late -= float(step.terms[1].sum()) / multiplier
-        totals.requests += float(step.demand.sum())
+        totals, control = self._totals, self.control
+        kinds = len(totals.late)
+        late = -step.terms[1] / self._prices
+        totals.late += np.bincount(self._objectives, late, kinds)
+        totals.requests += np.bincount(self._objectives, step.demand, kinds)
         totals.cost -= float(step.terms[0].sum())
-        totals.steps += self.num_envs
+        totals.steps += control.n
 
     def close(self) -> None:
         """Nothing to release."""

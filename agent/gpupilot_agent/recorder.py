@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from gpupilot_agent.bundle import Bundle
 from gpupilot_agent.comparison.building import build
@@ -12,6 +13,7 @@ from gpupilot_agent.comparison.contenders import contenders
 from gpupilot_agent.comparison.scene import Scene, world
 from gpupilot_agent.comparison.traffic import Piece, prepared
 from gpupilot_agent.decision_log import DecisionLog, Entry
+from gpupilot_agent.explanation.setting import described
 from gpupilot_agent.rollout import Decision, ScoredWorld, rollout
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.serving.ledger import Ledger
@@ -91,14 +93,28 @@ class Recorder:
         readings, allocations = zip(*self._rows, strict=True) if self._rows else ((), ())
         return Recording(service=service, readings=readings, allocations=allocations)
 
-    def log(self, service: str, policy: str, decisions: tuple[Decision, ...]) -> DecisionLog:
-        """Return the decisions beside what each was taken on."""
+    def log(
+        self,
+        service: str,
+        policy: str,
+        decisions: tuple[Decision, ...],
+        *,
+        bundle_sha256: str | None = None,
+        setting: Mapping[str, Any] | None = None,
+    ) -> DecisionLog:
+        """Return the decisions beside what each was taken on; see :class:`DecisionLog`."""
         entries = tuple(
             Entry(seen=seen, running=running, decision=decision)
             for decision in decisions
             for seen, running in [self._seen[decision.at_s]]
         )
-        return DecisionLog(service=service, policy=policy, entries=entries)
+        return DecisionLog(
+            service=service,
+            policy=policy,
+            entries=entries,
+            bundle_sha256=bundle_sha256,
+            setting=setting or {},
+        )
 
 
 def record(
@@ -135,7 +151,7 @@ def record(
         asked=scene.targets.attainment_ratio,
         mean_replicas=piece.trace.mean_rps / capacity.slo_rps,
         tuned=None,
-        bundle=bundle,
+        bundles=() if bundle is None else (bundle,),
     )[0]
     if replicas is not None:
         chosen = replace(chosen, params=(("replicas", float(replicas)),))
@@ -151,7 +167,14 @@ def record(
         duration_s=piece.scored_s,
     )
     service = scene.profile.name
-    return recorder.recording(service), recorder.log(service, decider.name, run.decisions)
+    log = recorder.log(
+        service,
+        decider.name,
+        run.decisions,
+        bundle_sha256=chosen.bundle_sha256,
+        setting=described(scene, chosen),
+    )
+    return recorder.recording(service), log
 
 
 def whole(scene: Scene, trace: RateTrace) -> Piece:

@@ -67,6 +67,7 @@ class Score(_Part):
         description="seconds until back on target after the arrival rate stepped up; "
         "null on traffic without a step"
     )
+    overridden_ratio: Metric = Field(description="decisions that the guardrail changed, 0 to 1")
 
 
 class FrontierPoint(_Part):
@@ -92,6 +93,63 @@ class Paired(_Part):
     relative: Metric = Field(description="a / b - 1")
 
 
+class FamilyScore(_Part):
+    """What one policy did on the traces of one family."""
+
+    attainment_ratio: Metric
+    gpu_hours: Metric = Field(description="mean per run, as the policy ran")
+    at_attainment: dict[str, Metric] = Field(
+        description="level -> GPU-hours per run read from the frontier on this family alone"
+    )
+
+
+class Training(_Part):
+    """What one training of the learned policy did by itself."""
+
+    policy: str
+    bundle: str = Field(description="SHA-256 of the bundle")
+    seeds: dict[str, int]
+    attainment_ratio: Metric
+    gpu_hours: Metric
+    at_attainment: dict[str, Metric]
+
+
+class Row(_Part):
+    """A learned policy against one reference, overall and family by family.
+
+    Costs are read at equal attainment; ``relative`` below 0 says that the learned policy needs
+    less. For the kind ``bursts`` it is the share of late requests instead, at 5 % more cost.
+    """
+
+    kind: Literal[
+        "default",
+        "tuned_rule",
+        "tuned_queueing",
+        "tuned_predictive",
+        "clairvoyant",
+        "oracle",
+        "perfect",
+        "bursts",
+    ]
+    policy: str
+    against: str = Field(description="the policy it is compared with, or perfect-information")
+    attainment: Number | None = Field(description="where both costs are read, 0 to 1")
+    relative: Metric
+    families: dict[str, Metric]
+    note: str
+
+
+class Impossible(_Part):
+    """A run that cost less than perfect information allows: a bug in policy, world or bound."""
+
+    policy: str
+    setting: str
+    trace: str
+    seed: int
+    gpu_hours: Number
+    least_gpu_hours: Number
+
+
 class Summary(_Part):
     """The whole of ``summary.json``."""
 
@@ -106,6 +164,14 @@ class Summary(_Part):
     paired: tuple[Paired, ...]
     paired_by_trace: dict[str, tuple[Paired, ...]]
     frontiers: dict[str, tuple[FrontierPoint, ...]]
+    families: dict[str, dict[str, FamilyScore]] = Field(description="family -> policy")
+    trainings: tuple[Training, ...] = Field(description="the learned policy, training by training")
+    rows: tuple[Row, ...] = Field(description="the learned policy against each reference")
+    perfect: dict[str, Metric] = Field(
+        description="level -> GPU-hours per run that no policy of replicas can go below; "
+        "empty without an oracle"
+    )
+    impossible: tuple[Impossible, ...]
     config: dict[str, Any]
     environment: dict[str, Any]
     hashes: dict[str, Any]

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_agent.policies import Policy, View
+from gpupilot_agent.policies import Evidence, Policy, View, fresh_history
 from gpupilot_envs.allocation import Allocation
+from gpupilot_envs.gears import Menu
 from gpupilot_envs.guardrail import GuardrailMemory, restrain
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.profile import ServiceProfile
@@ -68,6 +69,7 @@ class Decision:
         held: Whether the guardrail changed the proposal.
         reasons: The limits that held it, in the order they applied.
         why: The policy's own clause.
+        evidence: Of a learned policy: what it decided on.
     """
 
     at_s: float
@@ -76,6 +78,7 @@ class Decision:
     held: bool
     reasons: tuple[Reason, ...]
     why: str
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +123,8 @@ def decide(policy: Policy, view: View, memory: Any, guard_memory: GuardrailMemor
         view.now_s,
         guard_memory,
         view.capacity.saturation_rps,
+        view.capacity_of(proposal.instead or proposal.ask).saturation_rps,
+        instead=proposal.instead,
     )
     decision = Decision(
         at_s=view.now_s,
@@ -128,6 +133,7 @@ def decide(policy: Policy, view: View, memory: Any, guard_memory: GuardrailMemor
         held=verdict.held,
         reasons=verdict.reasons,
         why=proposal.why,
+        evidence=proposal.evidence,
     )
     return Decided(decision=decision, memory=proposal.memory, guard_memory=verdict.memory)
 
@@ -142,11 +148,12 @@ def rollout(
     capacity: Capacity,
     duration_s: float,
     warm_up_s: float = 0.0,
+    menu: Menu | None = None,
 ) -> Run:
     """Let ``policy`` drive ``world`` for ``duration_s`` and score what follows the warm-up.
 
-    Every policy gets the same: a reading over its window each period, a history of the same
-    depth, the same guardrail. The scored part is the same interval for every period because the
+    Every policy gets the same: a reading over its window each period, a history as deep as it
+    asks for, the same guardrail. The scored part is the same interval for every period because the
     world stops exactly at the end of the warm-up and of every row.
 
     Args:
@@ -156,6 +163,7 @@ def rollout(
         targets: The service-level objective.
         profile: What the service costs to run.
         capacity: What one replica carries within the objective.
+        menu: Gears the policy may change to; ``None`` leaves it the replicas.
         duration_s: Seconds to drive, warm-up included.
         warm_up_s: Seconds cut from the front of the score, less than ``duration_s``.
 
@@ -164,7 +172,7 @@ def rollout(
     """
     if not 0.0 <= warm_up_s < duration_s:
         raise ValueError(f"warm_up_s must lie in [0, {duration_s}), not {warm_up_s}")
-    seat = _Seat(policy, limits, targets, profile, capacity)
+    seat = _Seat(policy, limits, targets, profile, capacity, menu)
     recorder = _Recorder(world)
     start_s = world.now_s
     warm = world.ledger()
@@ -207,10 +215,14 @@ class _Seat:
     targets: Targets
     profile: ServiceProfile
     capacity: Capacity
-    history: History = field(default_factory=History)
+    menu: Menu | None
+    history: History = field(init=False)
     memory: Any = None
     guard_memory: GuardrailMemory = field(default_factory=GuardrailMemory)
     decisions: list[Decision] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.history = fresh_history(self.policy)
 
     @property
     def asked(self) -> Allocation | None:
@@ -226,13 +238,21 @@ class _Seat:
             limits=self.limits,
             targets=self.targets,
             profile=self.profile,
-            capacity=self.capacity,
+            capacity=self._able(world),
+            menu=self.menu,
         )
         decided = decide(self.policy, view, self.memory, self.guard_memory)
         self.memory, self.guard_memory = decided.memory, decided.guard_memory
         self.decisions.append(decided.decision)
         if decided.decision.granted != world.allocation:
             world.apply(decided.decision.granted)
+
+    def _able(self, world: World) -> Capacity:
+        """Return what one replica carries as it runs now."""
+        running = None if self.menu is None else self.menu.index_of(world.allocation)
+        if self.menu is None or running is None:
+            return self.capacity
+        return self.menu.gears[running].capacity
 
 
 class _Recorder:

@@ -65,7 +65,7 @@ def claimed(folder: Path, *, kind: str, identity: dict[str, Any], result: str) -
     """
     _refuse_foreign(folder, kind, identity, result)
     write_text(folder / _IDENTITY, json.dumps({"kind": kind, "identity": identity}, indent=2))
-    with _locked(folder, kind):
+    with held(folder, kind):
         yield
 
 
@@ -89,7 +89,20 @@ def _refuse_foreign(folder: Path, kind: str, identity: dict[str, Any], result: s
 
 
 @contextmanager
-def _locked(folder: Path, kind: str) -> Iterator[None]:
+def held(folder: Path, kind: str) -> Iterator[None]:
+    """Hold ``folder``, created when missing, against every other process that would write there.
+
+    The system lets go of it when the process ends, however it ends.
+
+    Args:
+        folder: The folder.
+        kind: What is written there, for the message.
+
+    Raises:
+        OutputRefused: Another process holds it, or it cannot be written.
+    """
+    if not folder.is_dir():
+        write_text(folder / _LOCK, "")
     with (folder / _LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,6 +13,24 @@ from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.limits import Limits
 from gpupilot_envs.scenarios import Ranges
 
+PPO_BOUNDS: dict[str, tuple[float, float]] = {
+    "n_steps": (1, 4096),
+    "batch_size": (2, 1 << 22),
+    "n_epochs": (1, 100),
+    "gamma": (0.0, 1.0),
+    "gae_lambda": (0.0, 1.0),
+    "clip_range": (0.001, 1.0),
+    "learning_rate": (0.0, 1.0),
+    "learning_rate_end": (0.0, 1.0),
+    "entropy": (0.0, 1.0),
+    "hidden": (1, 1024),
+    "keep_noise": (1, 4096),
+    "neutral_logit": (0.0, 20.0),
+    "critic_updates": (0, 1_000_000),
+    "multiplier_rate": (0.0, 1.0),
+}
+"""Lowest and highest value of every setting."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PpoSettings:
@@ -22,34 +40,56 @@ class PpoSettings:
         n_steps: Decisions of every service between two updates.
         batch_size: Rows of one gradient step.
         n_epochs: Passes over the rollout per update.
-        gamma: Discount per decision; 0.97 looks about eight minutes ahead.
+        gamma: Discount per decision; 0.99 looks about eight minutes ahead.
         gae_lambda: Bias against variance of the advantage.
         clip_range: Largest relative change of a probability per update.
         learning_rate: Of Adam, at the start.
         learning_rate_end: Of Adam, at the end; linear between.
         entropy: Weight of the entropy bonus.
         hidden: Units of the two tanh layers of actor and critic.
+        keep_noise: Decisions for which a service's exploration stays the same.
         neutral_logit: Lead of the neutral action's logit at the start.
         critic_updates: First updates that fit only the critic.
-        multiplier: Price of a late request at the start.
         multiplier_rate: Step size of the dual ascent.
     """
 
     n_steps: int = 64
     batch_size: int = 8192
-    n_epochs: int = 4
-    gamma: float = 0.97
+    n_epochs: int = 3
+    gamma: float = 0.99
     gae_lambda: float = 0.95
     clip_range: float = 0.2
     learning_rate: float = 2e-3
     learning_rate_end: float = 1e-4
     entropy: float = 0.001
     hidden: int = 64
-    neutral_logit: float = 1.0
+    keep_noise: int = 8
+    neutral_logit: float = 3.5
     critic_updates: int = 4
-    multiplier: float = 25.0
     multiplier_rate: float = 0.05
 
+    def __post_init__(self) -> None:
+        """Refuse what no training can use.
+
+        Raises:
+            InputInvalid: A number is out of its range; names it.
+        """
+        for name, (low, high) in PPO_BOUNDS.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputInvalid(f"ppo.{name}", value, f"{low:g} to {high:g}")
+
+
+FREE_ON_RESUME = (
+    "out",
+    "frames",
+    "max_seconds",
+    "patience",
+    "checkpoint_s",
+    "tensorboard",
+    "resume",
+)
+"""Fields of :class:`TrainConfig` that a resumed training may change: how long, and where to."""
 
 _LEAST = {
     "generated": 0,
@@ -72,6 +112,10 @@ class TrainConfig:
         profiles: Embedded names or files of the services to train on.
         target_ms: Latency target in milliseconds.
         attainment_ratio: Share of requests that must be in time.
+        objectives: Attainments that services are drawn with, each with a price of its own; only
+            ``attainment_ratio`` where none is given.
+        latencies_ms: Latency targets that services are drawn with; only ``target_ms`` where none
+            is given.
         traces: Rate traces to train on, split by day.
         generated: Number of generated traces beside them, of randomised families.
         controller: The classical controller the policy starts from and moves.
@@ -88,6 +132,9 @@ class TrainConfig:
         limits: Envelope of every service.
         ranges: What differs between services.
         ppo: Hyperparameters.
+        start: Bundle whose actor training starts from; ``None`` for the classical controller.
+        patience: Validations without a better one after which training stops early.
+        checkpoint_s: Seconds after which a checkpoint is written even without a validation.
         tensorboard: Whether to write event files.
         resume: Whether to go on from ``checkpoint.pt`` where it exists.
     """
@@ -96,6 +143,8 @@ class TrainConfig:
     profiles: tuple[str, ...] = (DEFAULT,)
     target_ms: float = 60.0
     attainment_ratio: float = 0.99
+    objectives: tuple[float, ...] = ()
+    latencies_ms: tuple[float, ...] = ()
     traces: tuple[Path, ...] = ()
     generated: int = 64
     controller: Controller = field(default_factory=Controller)
@@ -103,14 +152,17 @@ class TrainConfig:
     max_seconds: float | None = None
     services: int = 512
     copies: int = 8
-    validate_every: int = 10
+    validate_every: int = 20
     validation_services: int = 192
-    validation_steps: int = 240
+    validation_steps: int = 480
     episode_s: float = 7200.0
     seed: int = 0
     limits: Limits = field(default_factory=lambda: Limits(replicas_max=64))
     ranges: Ranges = field(default_factory=Ranges)
     ppo: PpoSettings = field(default_factory=PpoSettings)
+    start: Path | None = None
+    patience: int | None = None
+    checkpoint_s: float = 30.0
     tensorboard: bool = False
     resume: bool = False
 
@@ -126,10 +178,15 @@ class TrainConfig:
                 raise InputInvalid(name, value, f"an integer of {least} or more")
         if self.services % self.copies:
             raise InputInvalid("services", self.services, f"a multiple of {self.copies}")
-        if not 0.5 <= self.attainment_ratio < 1.0:
-            raise InputInvalid("attainment_ratio", self.attainment_ratio, "0.5 or more, below 1")
+        for ratio in (self.attainment_ratio, *self.objectives):
+            if not 0.5 <= ratio < 1.0:
+                raise InputInvalid("attainment_ratio", ratio, "0.5 or more, below 1")
         if self.max_seconds is not None and not self.max_seconds > 0.0:
             raise InputInvalid("max_seconds", self.max_seconds, "seconds above 0")
+        if self.patience is not None and self.patience < 1:
+            raise InputInvalid("patience", self.patience, "1 validation or more")
+        if not self.checkpoint_s >= 0.0:
+            raise InputInvalid("checkpoint_s", self.checkpoint_s, "seconds, 0 or more")
         if not self.profiles:
             raise InputInvalid("profiles", self.profiles, "at least one profile")
 
@@ -139,6 +196,7 @@ class TrainConfig:
         document["out"] = str(self.out)
         document["profiles"] = list(self.profiles)
         document["traces"] = [str(path) for path in self.traces]
+        document["start"] = None if self.start is None else str(self.start)
         return document
 
 
@@ -153,7 +211,7 @@ class Progress:
         frames: Service-decisions so far.
         attainment_ratio: Share of requests in time during the last rollout, exploration included.
         cost_ratio: GPU time over what the mean demand needs, same rollout.
-        multiplier: Price of a late request.
+        multiplier: Price of a late request, mean over the objectives.
         saving: Last validation: GPU time saved against the classical controller at equal
             attainment, as a share; ``None`` before the first.
     """
@@ -169,3 +227,20 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """What a validation said.
+
+    Attributes:
+        frames: Service-decisions before it.
+        saving: GPU time saved against the classical controller at equal attainment, as a share;
+            ``None`` where their attainments do not meet.
+    """
+
+    frames: int
+    saving: float | None
+
+
+OnValidation = Callable[[Validation], None]

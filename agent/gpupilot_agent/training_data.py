@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 
 from gpupilot_agent.training_config import TrainConfig
 from gpupilot_envs.embedded import find_profile
 from gpupilot_envs.fleet.cache import fleet_table
 from gpupilot_envs.fleet.rates import RateLibrary
-from gpupilot_envs.fleet.table import FleetTables
+from gpupilot_envs.fleet.table import FleetTable, FleetTables
 from gpupilot_envs.limits import Targets
-from gpupilot_envs.scenarios import Scenarios
+from gpupilot_envs.profile import ServiceProfile
+from gpupilot_envs.scenarios import Scenarios, busiest_minutes
+from gpupilot_envs.serving.capacity import capacity
 from gpupilot_envs.workload.randomisation import TRAINING_FAMILIES, random_traffic
 from gpupilot_envs.workload.splits import Split, split_by_day
 from gpupilot_envs.workload.trace import RateTrace, read_trace
@@ -20,9 +23,6 @@ GENERATED_S = 21_600.0
 """Length of a generated trace; a day of its traffic is squeezed into it."""
 
 GENERATED_BIN_S = 5.0
-
-FAMILIES: tuple[str, ...] = tuple(name for name in TRAINING_FAMILIES if name != "onoff")
-"""Families generated for training; on/off traffic belongs to a service that scales to zero."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +51,20 @@ def prepare(config: TrainConfig, traffic: Split | None = None) -> Material:
         InputInvalid: A profile, trace or target is wrong, or there is no traffic left.
     """
     profiles = [find_profile(name) for name in config.profiles]
-    targets = Targets(latency_s=config.target_ms / 1000.0, attainment_ratio=config.attainment_ratio)
-    tables = FleetTables.of([fleet_table(profile, targets) for profile in profiles])
+    kinds = [
+        (profile, latency_ms / 1000.0, objective)
+        for profile in profiles
+        for latency_ms in config.latencies_ms or (config.target_ms,)
+        for objective in config.objectives or (config.attainment_ratio,)
+    ]
+    tables = FleetTables.of([_table(*kind) for kind in kinds])
     split = _with_generated(config, _recorded(config) if traffic is None else traffic)
 
     def scenarios(traces: tuple[RateTrace, ...]) -> Scenarios:
         return Scenarios(
             tables,
             RateLibrary.of([trace for trace in traces if trace.mean_rps > 0.0]),
-            batch_max=[profile.batching.max_batch for profile in profiles],
+            batch_max=[profile.batching.max_batch for profile, _, _ in kinds],
             controller=config.controller,
             limits=config.limits,
             episode_s=config.episode_s,
@@ -75,6 +80,20 @@ def prepare(config: TrainConfig, traffic: Split | None = None) -> Material:
             for trace in split.role(role)
         },
     )
+
+
+FITTED_AT = 0.99
+"""Objective at which tables are fitted; how latencies fall does not depend on it."""
+
+
+def _table(profile: ServiceProfile, latency_s: float, objective: float) -> FleetTable:
+    """Return a service's table at one objective; one fit of its latency target serves them all."""
+    fitted = fleet_table(profile, Targets(latency_s=latency_s, attainment_ratio=FITTED_AT))
+    plant = fitted.plant.copy()
+    targets = Targets(latency_s=latency_s, attainment_ratio=objective)
+    plant["slo_rps"] = capacity(profile, targets).slo_rps
+    plant["attainment_ratio"] = objective
+    return replace(fitted, plant=plant)
 
 
 def _recorded(config: TrainConfig) -> Split:
@@ -99,13 +118,23 @@ def _with_generated(config: TrainConfig, split: Split) -> Split:
     )
 
 
+STEEPEST = 6.0
+"""Busiest minute over the mean beyond which generated traffic is drawn again.
+
+Where it is more, one is late whatever one does, or pays for the peak all day: little is learned.
+"""
+
+
 def _generated(seed: int, role: str, index: int) -> RateTrace:
     first = {"train": 0, "validation": 500_000}[role]
-    trace = random_traffic(
-        1_000_000 * seed + first + index,
-        duration_s=GENERATED_S,
-        bin_s=GENERATED_BIN_S,
-        families=FAMILIES,
-        day_s=GENERATED_S,
-    )
+    for attempt in count():
+        trace = random_traffic(
+            1_000_000 * seed + first + index + 10_000 * attempt,
+            duration_s=GENERATED_S,
+            bin_s=GENERATED_BIN_S,
+            families=TRAINING_FAMILIES,
+            day_s=GENERATED_S,
+        )
+        if trace.mean_rps > 0.0 and busiest_minutes(RateLibrary.of([trace]))[0] <= STEEPEST:
+            break
     return trace.renamed(f"generated-{trace.family}-{role}-{index}")

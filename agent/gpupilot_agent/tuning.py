@@ -16,7 +16,7 @@ from gpupilot_agent.bundle import Bundle
 from gpupilot_agent.comparison.config import LEVELS, check_traces
 from gpupilot_agent.comparison.contenders import LEARNED, Contender, Role, search_spaces
 from gpupilot_agent.comparison.scene import Scene
-from gpupilot_agent.comparison.tasks import Progress, Score, Task, sweep
+from gpupilot_agent.comparison.tasks import Progress, Score, Task, in_memory, sweep
 from gpupilot_agent.tuned import Outcome, Search, Trial, Tuned, search_result, write_tuned
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.workload.trace import RateTrace
@@ -114,6 +114,18 @@ def tune(
         scores = {place: by_key[task.key] for place, task in tasks.items()}
         write_tuned(out / TUNED, _tuned(config, settings, scores))
     return out / TUNED
+
+
+def search(config: TuneConfig, *, jobs: int | None = 1, on_progress: Progress) -> Tuned:
+    """Search the settings of every policy and return them; nothing is written or resumed.
+
+    Raises:
+        InputInvalid: A trace cannot be replayed or no batch size meets the objective.
+    """
+    settings = {name: _settings(config, name) for name in config.policies}
+    tasks = _tasks(config, settings)
+    by_key = in_memory(list(tasks.values()), jobs=jobs, on_progress=on_progress)
+    return _tuned(config, settings, {place: by_key[task.key] for place, task in tasks.items()})
 
 
 def trials(space: SearchSpace, count: int, seed: int) -> list[dict[str, float]]:

@@ -9,14 +9,24 @@ public work (Autothrottle, NSDI'24: learned targets over a fast inner loop).
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.compiled import compiled
-from gpupilot_envs.observation import PERIOD_S
-from gpupilot_envs.queueing import Knobs, needs, settle
+from gpupilot_envs.compiled import compiled, inlined
+from gpupilot_envs.following import (
+    MEAN_WINDOWS_S,
+    PERIOD_S,
+    Known,
+    held_base,
+    margin_of,
+    mean_and_spread,
+)
+from gpupilot_envs.queueing import Knobs, settle
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,15 +48,21 @@ class Axis:
     meaning: str
 
 
+REFERENCE_PRICE = 25.0
+"""Price of a late request at which a controller's margin is the one it is given."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controller:
     """The classical controller the actions move around, as tuned for services of any cold start.
 
     The fields are those of the ``queueing`` and ``predictive`` baselines; see
-    :class:`gpupilot_envs.queueing.Knobs`.
+    :class:`gpupilot_envs.queueing.Knobs`. The margin may follow the price of a late request, so
+    that one controller is a good one at every objective.
 
     Attributes:
-        z: Margin in standard deviations of the forecast error.
+        z: Margin in standard deviations of the forecast error at :data:`REFERENCE_PRICE`.
+        z_per_log_price: Margin added per factor e of the price; 0 for a controller as tuned.
         hold_s: Seconds over which the largest need is kept on the way down.
         lead_ratio: Forecast horizon as a multiple of cold start plus one decision interval.
         alpha: Weight of the newest reading in the level.
@@ -56,6 +72,7 @@ class Controller:
     """
 
     z: float = 1.5
+    z_per_log_price: float = 0.0
     hold_s: float = 120.0
     lead_ratio: float = 1.0
     alpha: float = 0.6
@@ -63,10 +80,19 @@ class Controller:
     drain_s: float = 15.0
     conformal: bool = True
 
-    def knobs(self, cold_start_s: float) -> Knobs:
-        """Return the setting for a service whose pods take ``cold_start_s`` to answer."""
+    def margin(self, price: float) -> float:
+        """Return the margin ``z`` at a price of a late request, 0 or more."""
+        return max(self.z + self.z_per_log_price * math.log(price / REFERENCE_PRICE), 0.0)
+
+    def knobs(self, cold_start_s: float, price: float = REFERENCE_PRICE) -> Knobs:
+        """Return the setting for a service.
+
+        Args:
+            cold_start_s: Time a pod takes to answer, seconds.
+            price: Of a late request, in GPU time per request.
+        """
         return Knobs(
-            z=self.z,
+            z=self.margin(price),
             hold_s=self.hold_s,
             horizon_s=self.lead_ratio * (cold_start_s + PERIOD_S),
             alpha=self.alpha,
@@ -80,36 +106,58 @@ AXES: tuple[Axis, ...] = (
     Axis(
         name="margin",
         unit="standard deviations",
-        values=(-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0),
-        neutral=3,
+        values=(-2.0, -1.25, -0.75, -0.35, 0.0, 0.35, 0.75, 1.5, 3.0),
+        neutral=4,
         meaning="added to the margin z over the forecast (never below 0)",
     ),
     Axis(
         name="hold",
         unit="ratio",
-        values=(0.0, 0.5, 1.0, 2.0),
-        neutral=2,
+        values=(0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
+        neutral=3,
         meaning="times the seconds the largest need is held on the way down",
     ),
     Axis(
         name="lift",
         unit="replicas",
-        values=(-0.7, -0.35, 0.0, 0.35, 0.7),
-        neutral=2,
-        meaning="added to the need before it is rounded up: how bold the rounding is",
+        values=(-1.0, -0.6, -0.3, 0.0, 0.3, 0.6, 1.0),
+        neutral=3,
+        meaning="added to the need before it is rounded up, times a sixth of it where that is more",
+    ),
+    Axis(
+        name="memory",
+        unit="ratio",
+        values=(0.0, 0.25, 0.5, 0.75, 1.0),
+        neutral=0,
+        meaning="share of the hour's decaying peak need that is kept ready whatever comes",
+    ),
+    Axis(
+        name="anchor",
+        unit="seconds",
+        values=(0.0, *MEAN_WINDOWS_S[:3]),
+        neutral=0,
+        meaning="run for the mean and deviation of so long instead of the forecast; 0 forecasts",
     ),
 )
 """The action: a ``MultiDiscrete`` of one index per axis."""
 
+LIFT_SHARE = 1.0 / 6.0
+"""Share of the need that a lift of 1 is at least worth."""
+
 SIZES: tuple[int, ...] = tuple(len(axis.values) for axis in AXES)
 NEUTRAL: tuple[int, ...] = tuple(axis.neutral for axis in AXES)
+CHOICES = sum(SIZES)
+"""Length of a mask, and of a policy's logits: every value of every axis."""
 
-_MARGINS = np.array(AXES[0].values)
-_HOLDS = np.array(AXES[1].values)
-_LIFTS = np.array(AXES[2].values)
+_MARGINS, _HOLDS, _LIFTS, _MEMORIES, _ANCHORS = (np.array(axis.values) for axis in AXES)
 _MARGIN_SPAN = max(abs(value) for value in AXES[0].values)
-_HOLD_SPAN = max(abs(value - 1.0) for value in AXES[1].values)
+_HOLD_SPAN = math.log2(1.0 + max(AXES[1].values)) - 1.0
 _LIFT_SPAN = max(abs(value) for value in AXES[2].values)
+_MARGIN_NEUTRAL, _HOLD_NEUTRAL, _LIFT_NEUTRAL, _MEMORY_NEUTRAL, _ANCHOR_NEUTRAL = NEUTRAL
+_HOLD_AT = SIZES[0]
+_LIFT_AT = _HOLD_AT + SIZES[1]
+_MEMORY_AT = _LIFT_AT + SIZES[2]
+_ANCHOR_AT = _MEMORY_AT + SIZES[3]
 
 
 def action_table() -> list[dict[str, object]]:
@@ -151,80 +199,138 @@ KNOB_FIELDS: tuple[str, ...] = (
 """Columns of :func:`knobs_row`."""
 
 
+_COUNT = int(Known.COUNT)
+_BASE = int(Known.BASE)
+_AHEAD = int(Known.AHEAD)
+_PEAK_BASE = int(Known.PEAK_BASE)
+
+_Z, _HOLD_S, _CONFORMAL = 0, 1, 6
+"""Columns of :func:`knobs_row` that are read where an action is carried out."""
+
+
 @compiled
 def advise(
-    rows: NDArray[np.float64],
-    start: int,
-    count: int,
+    ring: Floats,
+    ordered: Floats,
+    known: Floats,
     slo_rps: float,
-    knobs: NDArray[np.float64],
+    knobs: Floats,
     running: int,
-    advice: NDArray[np.float64],
+    advice: Floats,
 ) -> None:
-    """Fill what the classical controller makes of the readings, float64, shape ``(3,)``.
+    """Fill what the classical controller makes of the readings.
 
-    Forecast in requests/s; replicas needed at the newest reading, not rounded; replicas it would
-    ask for. NaN, NaN and ``running`` before the first rate.
+    Args:
+        ring: See :mod:`gpupilot_envs.following` for this and the next two.
+        ordered: Forecast errors, ascending.
+        known: Plain numbers.
+        slo_rps: What one replica carries at the objective.
+        knobs: :func:`knobs_row` of the controller.
+        running: Replicas the service was last told to run.
+        advice: Receives forecast in requests/s; replicas needed now, not rounded; replicas it
+            would ask for; margin in requests/s; replicas needed at the hour's decaying peak.
+            NaN but for ``running`` before the first rate.
     """
-    need, held, forecast_rps, _ = needs(
-        rows,
-        start,
-        count,
-        slo_rps,
-        knobs[0],
-        knobs[1],
-        knobs[2],
-        knobs[3],
-        knobs[4],
-        knobs[5],
-        knobs[6] != 0.0,
-    )
-    advice[0] = forecast_rps
+    base = known[_BASE]
+    if known[_COUNT] == 0.0 or np.isnan(base):
+        advice[:] = np.nan
+        advice[2] = running
+        return
+    margin = margin_of(knobs[_Z], knobs[_CONFORMAL] != 0.0, ordered, known)
+    held = held_base(knobs[_HOLD_S], ring, known)
+    need = (base + margin) / slo_rps
+    advice[0] = known[_AHEAD]
     advice[1] = need
-    advice[2] = settle(running, need, held)
+    advice[2] = settle(running, need, (held + margin) / slo_rps)
+    advice[3] = margin
+    advice[4] = (known[_PEAK_BASE] + margin) / slo_rps
 
 
 @compiled
 def decode(
     action: NDArray[np.int64],
-    rows: NDArray[np.float64],
-    start: int,
-    count: int,
+    ring: Floats,
+    ordered: Floats,
+    known: Floats,
     slo_rps: float,
-    knobs: NDArray[np.float64],
+    knobs: Floats,
     running: int,
 ) -> int:
     """Return the replicas an action asks for.
 
     Args:
-        action: One index per axis of :data:`AXES`, int64, shape ``(3,)``.
-        rows: Readings as a ring, shape ``(capacity, len(SIGNAL_FIELDS))``.
-        start: Row of the oldest reading.
-        count: Readings in the ring.
+        action: One index per axis of :data:`AXES`, int64, shape ``(len(AXES),)``.
+        ring: See :func:`advise` for this and the rest.
+        ordered: Forecast errors, ascending.
+        known: Plain numbers.
         slo_rps: What one replica carries at the objective.
         knobs: :func:`knobs_row` of the tuned controller.
         running: Replicas the service was last told to run.
     """
-    need, held, _, _ = needs(
-        rows,
-        start,
-        count,
-        slo_rps,
-        max(knobs[0] + _MARGINS[action[0]], 0.0),
-        knobs[1] * _HOLDS[action[1]],
-        knobs[2],
-        knobs[3],
-        knobs[4],
-        knobs[5],
-        knobs[6] != 0.0,
-    )
-    lift = _LIFTS[action[2]]
-    return max(settle(running, need + lift, held + lift), 0)
+    base = known[_BASE]
+    if known[_COUNT] == 0.0 or np.isnan(base):
+        return running
+    z = max(knobs[_Z] + _MARGINS[action[0]], 0.0)
+    margin = margin_of(z, knobs[_CONFORMAL] != 0.0, ordered, known)
+    floor = _MEMORIES[action[3]] * (known[_PEAK_BASE] + margin) / slo_rps
+    if action[4] > 0:
+        mean, spread = mean_and_spread(known, action[4] - 1)
+        backlog = base - known[_AHEAD]
+        need = max(_lifted((mean + z * spread + backlog) / slo_rps, action[2]), floor)
+        return max(settle(running, need, need), 0)
+    held = held_base(knobs[_HOLD_S] * _HOLDS[action[1]], ring, known)
+    need = max(_lifted((base + margin) / slo_rps, action[2]), floor)
+    held_need = max(_lifted((held + margin) / slo_rps, action[2]), need)
+    return max(settle(running, need, held_need), 0)
+
+
+@inlined
+def _lifted(need: float, index: int) -> float:
+    """Return the need as the lift of an action moves it: in whole or large services alike."""
+    return float(need + _LIFTS[index] * max(1.0, LIFT_SHARE * need))
 
 
 @compiled
-def remember(action: NDArray[np.int64], before: NDArray[np.float64]) -> None:
-    """Write the action into ``before`` as three numbers in -1..1, 0 where neutral."""
+def allow(
+    known: Floats,
+    advice: Floats,
+    replicas_max: float,
+    running: int,
+    mask: NDArray[np.bool_],
+) -> None:
+    """Fill which values of which axis can be chosen now; the neutral one always can.
+
+    Without a rate nothing else can: there is nothing to move. Where the classical ask is already
+    all that is allowed, what would ask for more cannot. A share of the peak that the need
+    exceeds anyway cannot either: it would change nothing.
+
+    Args:
+        known: Plain numbers, see :mod:`gpupilot_envs.following`.
+        advice: See :func:`advise`.
+        replicas_max: Most replicas of the service.
+        running: Replicas the service was last told to run.
+        mask: Receives one flag per value, axis after axis, shape ``(CHOICES,)``.
+    """
+    blind = known[_COUNT] == 0.0 or np.isnan(advice[1])
+    full = not blind and advice[2] >= replicas_max and running >= replicas_max
+    for k in range(_HOLD_AT):
+        mask[k] = k == _MARGIN_NEUTRAL or not (blind or (full and k > _MARGIN_NEUTRAL))
+    for k in range(_LIFT_AT - _HOLD_AT):
+        mask[_HOLD_AT + k] = k == _HOLD_NEUTRAL or not (blind or (full and k > _HOLD_NEUTRAL))
+    for k in range(_MEMORY_AT - _LIFT_AT):
+        mask[_LIFT_AT + k] = k == _LIFT_NEUTRAL or not (blind or (full and k > _LIFT_NEUTRAL))
+    for k in range(mask.shape[0] - _ANCHOR_AT):
+        mask[_ANCHOR_AT + k] = k == _ANCHOR_NEUTRAL or not (blind or full)
+    for k in range(_ANCHOR_AT - _MEMORY_AT):
+        idle = blind or full or _MEMORIES[k] * advice[4] <= advice[1]
+        mask[_MEMORY_AT + k] = k == _MEMORY_NEUTRAL or not idle
+
+
+@compiled
+def remember(action: NDArray[np.int64], before: Floats) -> None:
+    """Write the action into ``before`` as one number in -1..1 per axis, 0 where neutral."""
     before[0] = _MARGINS[action[0]] / _MARGIN_SPAN
-    before[1] = (_HOLDS[action[1]] - 1.0) / _HOLD_SPAN
+    before[1] = (math.log2(1.0 + _HOLDS[action[1]]) - 1.0) / _HOLD_SPAN
     before[2] = _LIFTS[action[2]] / _LIFT_SPAN
+    before[3] = _MEMORIES[action[3]]
+    before[4] = action[4] / (len(_ANCHORS) - 1.0)

@@ -51,6 +51,23 @@ def _borrowed(_: Any, array: Any) -> tuple[Any, Callable[..., Any]]:
     return array(array), generate
 
 
+def _fused(_: Any, a: Any, b: Any, c: Any) -> tuple[Any, Callable[..., Any]] | None:
+    """Type ``fused(a, b, c)`` of three float32 and say how to generate it."""
+
+    def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        return builder.fma(*arguments)
+
+    single = numba.types.float32
+    return (single(a, b, c), generate) if a == b == c == single else None
+
+
+fused: Callable[[Any, Any, Any], Any] = cast("Callable[[Any, Any, Any], Any]", intrinsic(_fused))
+"""In a kernel, ``a * b + c`` of three float32, rounded once (IEEE 754 fusedMultiplyAdd).
+
+Said by name, it is the same number on every machine and in every loop; left to the compiler
+(``fastmath``), it would be where the compiler found it worth while.
+"""
+
 borrowed: Callable[[A], A] = cast("Callable[[A], A]", intrinsic(_borrowed))
 """In a kernel, a view of an array whose references are not counted.
 

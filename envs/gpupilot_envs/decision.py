@@ -15,14 +15,20 @@ from numpy.typing import NDArray
 
 from gpupilot_envs.actions import (
     AXES,
+    CHOICES,
     KNOB_FIELDS,
+    NEUTRAL,
+    REFERENCE_PRICE,
     Controller,
     advise,
+    allow,
     decode,
     knobs_row,
     remember,
 )
 from gpupilot_envs.compiled import compiled
+from gpupilot_envs.doubt import doubt
+from gpupilot_envs.following import Known, Ring, follow, fresh_rows
 from gpupilot_envs.guardrail import (
     fresh_memory_rows,
     limits_row,
@@ -31,21 +37,33 @@ from gpupilot_envs.guardrail import (
 )
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.observation import (
-    BUDGET_FIELDS,
+    ADVICE_FIELDS,
     FIELDS,
-    HISTORY_ROWS,
     SERVICE_FIELDS,
-    account,
     encode,
     service_row,
 )
 from gpupilot_envs.profile import ServiceProfile
+from gpupilot_envs.reasons import Reason
 from gpupilot_envs.serving.capacity import Capacity
 from gpupilot_envs.signals import SIGNAL_FIELDS, SIGNAL_INDEX
 
-_AT = SIGNAL_INDEX["at_s"]
+Floats = NDArray[np.float64]
+
 _AGE = SIGNAL_INDEX["age_s"]
 _RATE = SIGNAL_INDEX["rate_rps"]
+_PRICE = SERVICE_FIELDS.index("price")
+_REPLICAS_MAX = SERVICE_FIELDS.index("replicas_max")
+_Z = KNOB_FIELDS.index("z")
+_HORIZON = KNOB_FIELDS.index("horizon_s")
+_ALPHA = KNOB_FIELDS.index("alpha")
+_BETA = KNOB_FIELDS.index("beta")
+_DRAIN = KNOB_FIELDS.index("drain_s")
+_NEWEST = int(Known.NEWEST)
+_COUNT = int(Known.COUNT)
+_RING_AT = int(Ring.AT)
+_CLASSICAL = np.array(NEUTRAL, dtype=np.int64)
+_STRANGE = Reason.OUT_OF_DISTRIBUTION.bit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +77,7 @@ class Service:
         limits: Its envelope.
         controller: The classical controller that the actions move around.
         gpu_share_milli: Share of a GPU of each replica in thousandths.
+        price: Of a late request, in GPU time per request.
     """
 
     profile: ServiceProfile
@@ -67,16 +86,22 @@ class Service:
     limits: Limits
     controller: Controller
     gpu_share_milli: int = 1000
+    price: float = REFERENCE_PRICE
 
     def row(self) -> NDArray[np.float64]:
         """Return the constants as one row of :data:`SERVICE_FIELDS`."""
         return service_row(
-            self.profile, self.capacity, self.targets, self.limits, self.gpu_share_milli
+            self.profile,
+            self.capacity,
+            self.targets,
+            self.limits,
+            self.gpu_share_milli,
+            self.price,
         )
 
     def knobs_row(self) -> NDArray[np.float64]:
         """Return the controller's setting as one row of :data:`KNOB_FIELDS`."""
-        return knobs_row(self.controller.knobs(self.profile.cold_start_s.mean))
+        return knobs_row(self.controller.knobs(self.profile.cold_start_s.mean, self.price))
 
 
 class Seats:
@@ -84,27 +109,29 @@ class Seats:
 
     Attributes:
         observations: Newest observation of every service, float32, shape ``(n, len(FIELDS))``.
-        advice: What the classical controller makes of it, see :func:`actions.advise`, ``(n, 3)``.
-        budget: Decaying requests and late requests, ``(n, 2)``.
-        before: Previous action of every service in -1..1, ``(n, 3)``.
+        advice: What the classical controller makes of it, see :func:`actions.advise`.
+        masks: Which values of the action can be chosen, bool, shape ``(n, CHOICES)``.
+        before: Previous action of every service in -1..1, shape ``(n, len(AXES))``.
+        doubts: Decisions left to the classical controller, see :mod:`.doubt`, int64, ``(n,)``.
         reasons: Bits of the guardrail's reasons at the last decision, int64, ``(n,)``.
     """
 
     def __init__(self, n: int, *, flaps_per_hour_max: int = 60) -> None:
         """Lay out the arrays of ``n`` services; :meth:`seat` or :meth:`seat_rows` fills them."""
         self.n = n
-        self._rows = np.full((n, HISTORY_ROWS, len(SIGNAL_FIELDS)), np.nan)
-        self._newest = np.zeros(n, dtype=np.int64)
-        self._count = np.zeros(n, dtype=np.int64)
+        self._row = np.full((n, len(SIGNAL_FIELDS)), np.nan)
+        self._ring, self._ordered, self._known = fresh_rows(n)
         self._service = np.ones((n, len(SERVICE_FIELDS)))
         self._knobs = np.zeros((n, len(KNOB_FIELDS)))
         self._limits = np.zeros((n, len(limits_row(Limits()))))
         self._memory = fresh_memory_rows(n, flaps_per_hour_max)
         self.before = np.zeros((n, len(AXES)))
         self.observations = np.zeros((n, len(FIELDS)), dtype=np.float32)
-        self.advice = np.full((n, 3), np.nan)
-        self.budget = np.zeros((n, len(BUDGET_FIELDS)))
+        self.advice = np.full((n, len(ADVICE_FIELDS)), np.nan)
+        self.masks = np.ones((n, CHOICES), dtype=np.bool_)
+        self.doubts = np.zeros(n, dtype=np.int64)
         self.reasons = np.zeros(n, dtype=np.int64)
+        self._familiar = np.zeros(n, dtype=np.bool_)
 
     def seat(self, services: Sequence[Service]) -> None:
         """Give every seat a service and an empty history."""
@@ -127,12 +154,18 @@ class Seats:
         self._service[indices] = service
         self._knobs[indices] = knobs
         self._limits[indices] = limits
-        self._rows[indices] = np.nan
-        self._newest[indices] = -1
-        self._count[indices] = 0
+        self._row[indices] = np.nan
+        fresh = fresh_rows(1)
+        for kept, empty in zip((self._ring, self._ordered, self._known), fresh, strict=True):
+            kept[indices] = empty
         self._memory[indices] = fresh_memory_rows(1, self._memory.shape[1] - 3)[0]
         self.before[indices] = 0.0
-        self.budget[indices] = 0.0
+        self.doubts[indices] = 0
+
+    def reprice(self, price: NDArray[np.float64], z: NDArray[np.float64]) -> None:
+        """Set the price of a late request and the margin that follows it, shape ``(n,)`` each."""
+        self._service[:, _PRICE] = price
+        self._knobs[:, _Z] = z
 
     def observe(
         self,
@@ -151,20 +184,25 @@ class Seats:
             indices,
             readings,
             running,
-            self._rows,
-            self._newest,
-            self._count,
+            self._row,
+            self._ring,
+            self._ordered,
+            self._known,
             self._service,
             self._knobs,
-            self.budget,
             self.before,
             self.advice,
+            self.masks,
             self.observations,
         )
         return self.observations
 
     def decide(
-        self, actions: NDArray[np.int64], running: NDArray[np.int64], now_s: NDArray[np.float64]
+        self,
+        actions: NDArray[np.int64],
+        running: NDArray[np.int64],
+        now_s: NDArray[np.float64],
+        strange: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.int64]:
         """Return the replicas granted to every service, shape ``(n,)``.
 
@@ -172,20 +210,25 @@ class Seats:
             actions: One index per axis, int64, shape ``(n, len(AXES))``.
             running: Replicas each service was last told to run, shape ``(n,)``.
             now_s: Time of the decision, shape ``(n,)``.
+            strange: Whose observation the policy was not trained on, shape ``(n,)``; ``None``
+                where it is in training.
         """
         granted = np.empty(self.n, dtype=np.int64)
         _decide_all(
             actions,
             running,
             now_s,
-            self._rows,
-            self._newest,
-            self._count,
+            self._familiar if strange is None else strange,
+            self._row,
+            self._ring,
+            self._ordered,
+            self._known,
             self._service,
             self._knobs,
             self._limits,
             self._memory,
             self.before,
+            self.doubts,
             granted,
             self.reasons,
         )
@@ -195,68 +238,104 @@ class Seats:
 @compiled
 def _observe_some(
     indices: NDArray[np.int64],
-    readings: NDArray[np.float64],
+    readings: Floats,
     running: NDArray[np.int64],
-    rows: NDArray[np.float64],
-    newest: NDArray[np.int64],
-    count: NDArray[np.int64],
-    service: NDArray[np.float64],
-    knobs: NDArray[np.float64],
-    budget: NDArray[np.float64],
-    before: NDArray[np.float64],
-    advice: NDArray[np.float64],
+    rows: Floats,
+    ring: Floats,
+    ordered: Floats,
+    known: Floats,
+    service: Floats,
+    knobs: Floats,
+    before: Floats,
+    advice: Floats,
+    masks: NDArray[np.bool_],
     out: NDArray[np.float32],
 ) -> None:
-    size = rows.shape[1]
     for i in indices:
-        newest[i] = (newest[i] + 1) % size
-        count[i] = min(count[i] + 1, size)
-        rows[i, newest[i]] = readings[i]
-        start = (newest[i] + 1 - count[i]) % size
-        account(readings[i], budget[i])
-        advise(rows[i], start, count[i], service[i, 0], knobs[i], running[i], advice[i])
-        encode(
+        rows[i] = readings[i]
+        observe_one(
             rows[i],
-            newest[i],
-            count[i],
+            ring[i],
+            ordered[i],
+            known[i],
             service[i],
-            float(running[i]),
-            advice[i],
-            budget[i],
+            knobs[i],
+            running[i],
             before[i],
+            advice[i],
+            masks[i],
             out[i],
         )
+
+
+@compiled
+def observe_one(
+    row: Floats,
+    ring: Floats,
+    ordered: Floats,
+    known: Floats,
+    service: Floats,
+    knobs: Floats,
+    running: int,
+    before: Floats,
+    advice: Floats,
+    mask: NDArray[np.bool_],
+    out: NDArray[np.float32],
+) -> None:
+    """Take in a reading of one service and fill advice, mask and observation, in place.
+
+    Args:
+        row: :meth:`Signals.row`.
+        ring: See :func:`gpupilot_envs.following.follow` for this and the next two.
+        ordered: Forecast errors, ascending.
+        known: Plain numbers.
+        service: One row of :data:`SERVICE_FIELDS`.
+        knobs: One row of :data:`KNOB_FIELDS`.
+        running: Replicas the service was last told to run.
+        before: Previous action in -1..1, one per axis.
+        advice: See :func:`gpupilot_envs.actions.advise`.
+        mask: See :func:`gpupilot_envs.actions.allow`.
+        out: The observation, float32, shape ``(len(FIELDS),)``.
+    """
+    follow(row, knobs[_ALPHA], knobs[_BETA], knobs[_HORIZON], knobs[_DRAIN], ring, ordered, known)
+    advise(ring, ordered, known, service[0], knobs, running, advice)
+    allow(known, advice, service[_REPLICAS_MAX], running, mask)
+    encode(row, ring, known, service, float(running), advice, before, out)
 
 
 @compiled
 def _decide_all(
     actions: NDArray[np.int64],
     running: NDArray[np.int64],
-    now_s: NDArray[np.float64],
-    rows: NDArray[np.float64],
-    newest: NDArray[np.int64],
-    count: NDArray[np.int64],
-    service: NDArray[np.float64],
-    knobs: NDArray[np.float64],
-    limits: NDArray[np.float64],
-    memory: NDArray[np.float64],
-    before: NDArray[np.float64],
+    now_s: Floats,
+    strange: NDArray[np.bool_],
+    rows: Floats,
+    ring: Floats,
+    ordered: Floats,
+    known: Floats,
+    service: Floats,
+    knobs: Floats,
+    limits: Floats,
+    memory: Floats,
+    before: Floats,
+    doubts: NDArray[np.int64],
     granted: NDArray[np.int64],
     reasons: NDArray[np.int64],
 ) -> None:
-    size = rows.shape[1]
+    size = ring.shape[1]
     for i in range(actions.shape[0]):
-        last, filled = newest[i], count[i]
-        start = (last + 1 - filled) % size
-        ask = decode(actions[i], rows[i], start, filled, service[i, 0], knobs[i], running[i])
-        remember(actions[i], before[i])
+        last, filled = int(known[i, _NEWEST]), int(known[i, _COUNT])
+        doubts[i] = doubt(doubts[i], strange[i])
+        action = _CLASSICAL if doubts[i] > 0 else actions[i]
+        ask = decode(action, ring[i], ordered[i], known[i], service[i, 0], knobs[i], running[i])
+        remember(action, before[i])
         age_s, history_s, rate_rps = np.nan, 0.0, np.nan
         if filled > 0:
-            behind_s = rows[i, last, _AGE]
-            age_s = max(now_s[i] - rows[i, last, _AT], 0.0)
+            newest_s, behind_s = ring[i, last, _RING_AT], rows[i, _AGE]
+            age_s = max(now_s[i] - newest_s, 0.0)
             age_s += behind_s if behind_s == behind_s else 0.0
-            history_s = rows[i, last, _AT] - rows[i, start, _AT] if filled < size else np.inf
-            rate_rps = rows[i, last, _RATE]
+            history_s = newest_s - ring[i, 0, _RING_AT] if filled < size else np.inf
+            rate_rps = rows[i, _RATE]
         granted[i], reasons[i] = restrain_replicas(
             ask,
             running[i],
@@ -269,4 +348,6 @@ def _decide_all(
             service[i, 1],
             int(service[i, 9]),
         )
+        if doubts[i] > 0:
+            reasons[i] |= _STRANGE
         remember_change(memory[i], running[i], granted[i], now_s[i])

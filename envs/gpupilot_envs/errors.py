@@ -8,7 +8,8 @@
     │   ├── TraceInvalid
     │   └── SloInfeasible    no batch size can meet the latency target
     ├── OutputRefused     the result cannot be written: directory in use, disk full
-    ├── BundleRefused     a policy artefact does not fit this code
+    ├── BundleRefused     a policy artefact does not fit this code, or is not the one meant
+    ├── ExtraMissing      an optional package is not installed
     ├── MetricsUnavailable  Prometheus cannot be reached or refuses the query
     └── StackFailed       the serving stack cannot be installed, started, asked or stopped
 """
@@ -54,7 +55,20 @@ class OutputRefused(GpupilotError):
 
 
 class BundleRefused(GpupilotError):
-    """A policy bundle does not fit the observation schema or action table of this code."""
+    """A policy bundle does not fit the tables of this code, or is not the one that was meant."""
+
+
+class ExtraMissing(GpupilotError):
+    """Something asked for needs a package that is installed only on request.
+
+    Args:
+        what: What was asked for, in words.
+        extra: The extra of this distribution that brings the package.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        """Say which extra to install."""
+        super().__init__(f"{what} needs more packages: pip install 'gpupilot[{extra}]'")
 
 
 class MetricsUnavailable(GpupilotError):

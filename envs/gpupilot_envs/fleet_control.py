@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gpupilot_envs.actions import REFERENCE_PRICE
 from gpupilot_envs.decision import Seats
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.fleet.world import FleetWorld
+from gpupilot_envs.following import PERIOD_S
 from gpupilot_envs.objective import reward_arrays
 from gpupilot_envs.scenarios import Scenarios
 from gpupilot_envs.signals import SIGNAL_INDEX
@@ -30,6 +32,7 @@ class Step:
     Attributes:
         observations: After the interval; of a service that was reset, of its new episode.
         final_observations: Of the services in ``ended``, before they were reset, ``(k, fields)``.
+        final_foresight: What those had ahead of them, ``(k, FORESIGHT)``.
         ended: Services whose episode was cut off by its length; nothing ever terminates.
         rewards: Sum of the terms, float32.
         terms: Named terms, shape ``(3, n)``: cost, lateness, churn.
@@ -41,6 +44,7 @@ class Step:
 
     observations: NDArray[np.float32]
     final_observations: NDArray[np.float32]
+    final_foresight: NDArray[np.float32]
     ended: Ints
     rewards: NDArray[np.float32]
     terms: Floats
@@ -50,13 +54,25 @@ class Step:
     gpu_seconds: Floats
 
 
+FORESIGHT_S: Floats = np.array([0.0, 15.0, 30.0, 60.0, 120.0, 300.0])
+"""Edges, seconds from now, of the spans over which a critic is told the rate to come."""
+
+FORESIGHT = len(FORESIGHT_S) - 1
+
+PART_S = 5.0
+"""Seconds for which rates and ready pods are taken to hold."""
+
+
 class FleetControl:
     """Services of a :class:`FleetWorld` whose controller an agent moves, in episodes.
 
     Attributes:
         n: Number of services.
         copies: How many neighbours are the same service on the same traffic.
-        multiplier: Price of a late request; may be changed between steps.
+        multipliers: Price of a late request of each of the scenarios' objectives;
+            :meth:`reprice` changes it between steps.
+        price: What a late request costs each service: its objective's price times its own factor.
+        objective: Which of the scenarios' objectives each service has, int64, shape ``(n,)``.
         running: Replicas every service was last told to run, int64, shape ``(n,)``.
     """
 
@@ -65,7 +81,7 @@ class FleetControl:
         n: int,
         scenarios: Scenarios,
         *,
-        multiplier: float,
+        multiplier: float | Floats,
         copies: int = 1,
         replicas_max: int = 64,
     ) -> None:
@@ -74,7 +90,7 @@ class FleetControl:
         Args:
             n: Number of services, a multiple of ``copies``.
             scenarios: Draws the services.
-            multiplier: Price of a late request.
+            multiplier: Price of a late request: one for all, or one per objective.
             copies: How many neighbours share service, traffic and chance, so that what they earn
                 differs by their actions alone.
             replicas_max: Most replicas of a service.
@@ -86,10 +102,20 @@ class FleetControl:
             raise InputInvalid("services", n, f"a multiple of the {copies} copies")
         self.n = n
         self.copies = copies
-        self.multiplier = multiplier
+        self.multipliers = np.broadcast_to(multiplier, len(scenarios.objectives)).astype(np.float64)
+        self.price = np.full(n, REFERENCE_PRICE)
+        self.objective = np.zeros(n, dtype=np.int64)
         self.running = np.zeros(n, dtype=np.int64)
-        self._scenarios = scenarios
-        self._world = FleetWorld(n, scenarios.tables, scenarios.rates, replicas_max=replicas_max)
+        self.scenarios = scenarios
+        self._price_factor = np.ones(n)
+        self._world = FleetWorld(
+            n,
+            scenarios.tables,
+            scenarios.rates,
+            interval_s=PERIOD_S,
+            parts=max(1, round(PERIOD_S / PART_S)),
+            replicas_max=replicas_max,
+        )
         self._seats = Seats(n)
         self._demand_rps = np.ones(n)
         self._slo_rps = np.ones(n)
@@ -99,7 +125,23 @@ class FleetControl:
     @property
     def episode_steps(self) -> int:
         """Decisions of a whole episode."""
-        return round(self._scenarios.episode_s / self._world.interval_s)
+        return round(self.scenarios.episode_s / self._world.interval_s)
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """Which values of the action can be chosen now, shape ``(n, CHOICES)``; not a copy."""
+        return self._seats.masks
+
+    def reprice(self, multipliers: Floats) -> None:
+        """Set the price of a late request per objective; margins that follow it move along."""
+        self.multipliers = multipliers.copy()
+        self._set_prices()
+
+    def _set_prices(self) -> None:
+        self.price = self.multipliers[self.objective] * self._price_factor
+        controller = self.scenarios.controller
+        margin = controller.z + controller.z_per_log_price * np.log(self.price / REFERENCE_PRICE)
+        self._seats.reprice(self.price, np.maximum(margin, 0.0))
 
     def reset(self, random: np.random.Generator, *, stagger: bool) -> NDArray[np.float32]:
         """Give every service a new episode and return the observations.
@@ -128,12 +170,13 @@ class FleetControl:
         demand = requests / (world.interval_s * self._demand_rps)
         self._left -= 1
         ended = np.flatnonzero(self._left == 0)
-        final = self._seats.observations[ended]
+        final, ahead = self._seats.observations[ended], self.foresight()[ended]
         if len(ended):
             self._seat(ended)
         return Step(
             observations=self._seats.observations.copy(),
             final_observations=final,
+            final_foresight=ahead,
             ended=ended,
             rewards=terms.sum(axis=0).astype(np.float32),
             terms=terms,
@@ -143,9 +186,14 @@ class FleetControl:
             gpu_seconds=gpu_seconds,
         )
 
-    def demand_ahead(self, intervals: int) -> Floats:
-        """Return the true rate of the next intervals in requests/s, ``(n, intervals)``."""
-        return self._world.demand_ahead(intervals)
+    def foresight(self) -> NDArray[np.float32]:
+        """Return the true rates to come over what the running replicas carry, ``(n, FORESIGHT)``.
+
+        For critics; no policy may see it.
+        """
+        carried = np.maximum(self.running, 1) * self._slo_rps
+        ahead = self._world.demand_over(FORESIGHT_S) / carried[:, None]
+        return np.minimum(ahead, 8.0).astype(np.float32)
 
     def _reward_terms(self, changed: Ints, late: Floats) -> Floats:
         return reward_arrays(
@@ -155,13 +203,13 @@ class FleetControl:
             interval_s=self._world.interval_s,
             demand_rps=self._demand_rps,
             slo_rps=self._slo_rps,
-            multiplier=self.multiplier,
+            multiplier=self.price,
         )
 
     def _seat(self, indices: Ints) -> None:
         """Start new episodes at ``indices`` and observe their first reading."""
         groups = len(indices) // self.copies
-        drawn = self._scenarios.draw(self._random, groups).repeated(self.copies)
+        drawn = self.scenarios.draw(self._random, groups).repeated(self.copies)
         self._world.reset(indices, drawn.episodes)
         self._seats.seat_rows(
             indices, service=drawn.service, knobs=drawn.knobs, limits=drawn.limits
@@ -170,4 +218,7 @@ class FleetControl:
         self._demand_rps[indices] = drawn.demand_rps
         self._slo_rps[indices] = drawn.service[:, 0]
         self._left[indices] = self.episode_steps
+        self.objective[indices] = drawn.objective
+        self._price_factor[indices] = drawn.price_factor
+        self._set_prices()
         self._seats.observe(indices, self._world.rows, self.running)

@@ -20,6 +20,11 @@ class Limits:
         warm_up_s: Seconds of history needed before replicas may be removed.
         flaps_per_hour_max: Most reversals of direction per hour; beyond it scale-down is held.
         gpu_budget_milli: Most GPU shares, in thousandths, that all replicas may hold together.
+        cooldown_share_s: Seconds after a change of the GPU share before the next one.
+        cooldown_cpu_s: Seconds after a change of the CPU limit before the next one.
+        cooldown_batching_s: Seconds after a change of instances or batching before the next one.
+        gpu_share_min_milli: Least GPU share of a replica that may be changed to, in thousandths.
+        gpu_share_max_milli: Largest such share.
     """
 
     replicas_min: int = 1
@@ -32,6 +37,11 @@ class Limits:
     warm_up_s: float = 60.0
     flaps_per_hour_max: int = 60
     gpu_budget_milli: int = 64_000
+    cooldown_share_s: float = 300.0
+    cooldown_cpu_s: float = 0.0
+    cooldown_batching_s: float = 60.0
+    gpu_share_min_milli: int = 1
+    gpu_share_max_milli: int = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,15 +17,29 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-MULTIPLIER_MIN = 4.0
+MULTIPLIER_MIN = 3.0
 """Least price of a late request, in GPU time per request; well above 1, so saturation never pays.
 
 At a price below 1 it would be cheaper to answer a request late than to hold the replica that
 answers it in time.
 """
 
-MULTIPLIER_MAX = 400.0
+MULTIPLIER_MAX = 3000.0
 """Largest price; beyond it the reward is only lateness and the policy buys the whole quota."""
+
+FIRST_PRICE = 0.25
+"""A first guess of the price is this over the share that may be late.
+
+Cost rises about linearly in the logarithm of the late share, by a quarter of the mean demand per
+factor e; where that is the price of lateness, its optimum is the objective.
+"""
+
+
+def first_price(attainment_ratio: float) -> float:
+    """Return a first guess of the price of a late request for an objective."""
+    guess = FIRST_PRICE / max(1.0 - attainment_ratio, 1e-6)
+    return min(max(guess, MULTIPLIER_MIN), MULTIPLIER_MAX)
+
 
 CHURN_WEIGHT = 0.01
 """Price of changing as many replicas as the mean demand needs, in GPU time of one interval."""
@@ -95,11 +109,12 @@ def reward_arrays(
     interval_s: float,
     demand_rps: NDArray[np.float64],
     slo_rps: NDArray[np.float64],
-    multiplier: float,
+    multiplier: float | NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Return the terms of many services at once, float64, shape ``(3, n)``: cost, late, churn.
 
-    The arguments are those of :func:`reward_terms` with one value per service, shape ``(n,)``.
+    The arguments are those of :func:`reward_terms` with one value per service, shape ``(n,)``;
+    the multiplier may be one for all.
     """
     demand = np.maximum(demand_rps, 1e-9)
     demand_replicas = demand / slo_rps

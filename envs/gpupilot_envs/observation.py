@@ -12,24 +12,28 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpupilot_envs.compiled import compiled, inlined
+from gpupilot_envs.following import (
+    BUDGET_WINDOW_S,
+    HISTORY_ROWS,
+    MEAN_WINDOWS_S,
+    PEAK_WINDOW_S,
+    PERIOD_S,
+    Known,
+    Ring,
+    mean_and_spread,
+)
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.profile import ServiceProfile
 from gpupilot_envs.serving.capacity import Capacity
 from gpupilot_envs.signals import SIGNAL_INDEX
 
-HISTORY_ROWS = 64
-"""Readings the encoder looks back on: 16 minutes at one reading per :data:`PERIOD_S`."""
-
-PERIOD_S = 15.0
-"""Seconds between decisions, and the window of each reading."""
-
-BUDGET_WINDOW_S = 3600.0
-"""Time constant of the decaying window over which the error budget is counted."""
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,27 +59,41 @@ def _field(name: str, unit: str, low: float, high: float, meaning: str) -> Field
     return Field(name=name, unit=unit, low=low, high=high, meaning=meaning)
 
 
-RATE_LAGS = 8
-"""How many of the newest readings are shown one by one."""
+RATE_BLOCKS = (0, 1, 2, 3, 6, 12, 24, 48)
+"""Readings ago at which the blocks begin over which past rates are shown, and the end."""
 
-FIELDS: tuple[Field, ...] = (
+DEMAND_FIELDS: tuple[Field, ...] = (
     _field("load_running", "replica capacity", 0, 4, "newest rate / capacity of all replicas"),
     _field("load_ready", "replica capacity", 0, 4, "newest rate / capacity of ready replicas"),
     _field("load_forecast", "replica capacity", 0, 4, "forecast rate / capacity of all replicas"),
     _field("demand_scale", "log2 replicas / 6", 0, 2, "log2(1 + 5 min mean in replicas) / 6"),
-    _field("demand_fraction", "replicas", 0, 1, "fractional part of the 1 min mean in replicas"),
+    _field("replica_share", "ratio", 0, 1, "1 / running replicas: how coarse one more is"),
     _field("gap_instant", "running replicas", -1, 3, "classical need without hold, less running"),
     _field("gap_held", "running replicas", -1, 3, "classical ask with hold, less running"),
+    _field("need_fraction", "replicas", 0, 1, "fractional part of the classical need"),
+    _field("margin_share", "running replicas", 0, 3, "margin of the classical need"),
+    _field("error_share", "running replicas", 0, 3, "root mean square of the forecast's errors"),
     _field("quota_used", "ratio", 0, 1, "running replicas / most allowed"),
     *(
-        _field(f"rate_lag_{lag}", "5 min mean", -1, 4, f"rate {lag} readings ago / mean - 1")
-        for lag in range(RATE_LAGS)
+        _field(f"rate_block_{k}", "5 min mean", -1, 4, f"mean rate {a} to {b} readings ago / mean")
+        for k, (a, b) in enumerate(pairwise(RATE_BLOCKS))
     ),
-    _field("trend_short", "ratio", -1, 4, "1 min mean / 5 min mean - 1"),
-    _field("trend_long", "ratio", -1, 4, "5 min mean / 15 min mean - 1"),
-    _field("variability_short", "ratio", 0, 2, "deviation / mean over 2 min"),
-    _field("variability_long", "ratio", 0, 2, "deviation / mean over 10 min"),
-    _field("peak_over_mean", "ratio", 0, 4, "highest / mean over 10 min - 1"),
+    _field("trend_1_5", "ratio", -1, 4, "1 min mean / 5 min mean - 1"),
+    _field("trend_5_15", "ratio", -1, 4, "5 min mean / 15 min mean - 1"),
+    _field("trend_15_60", "ratio", -1, 4, "15 min mean / 60 min mean - 1"),
+    _field("variability_1", "ratio", 0, 3, "deviation / mean over 1 min"),
+    _field("variability_5", "ratio", 0, 3, "deviation / mean over 5 min"),
+    _field("variability_60", "ratio", 0, 3, "deviation / mean over 60 min"),
+    _field("peak_recent", "5 min mean", -1, 4, "decaying peak rate of 10 min / mean - 1"),
+    _field("peak_gap", "running replicas", -1, 3, "need at the hour's decaying peak, less running"),
+    _field("bursts", "log per hour", 0, 1, "log(1 + bursts in the last hour) / log 61"),
+    _field("in_burst", "flag", 0, 1, "1 from half the hour's peak on until below a quarter"),
+    _field("quiet", "hour", 0, 1, "time since the last burst"),
+    _field("idle_share", "ratio", 0, 1, "share of the last hour below a tenth of its peak"),
+)
+"""What is seen of the traffic."""
+
+SERVICE_SEEN: tuple[Field, ...] = (
     _field("latency_p95", "target", 0, 4, "newest 95th percentile / target"),
     _field("late_now", "log budget", 0, 1, "log(1 + late share / allowed share) / log 101, newest"),
     _field("late_5min", "log budget", 0, 1, "the same over 5 min"),
@@ -88,14 +106,24 @@ FIELDS: tuple[Field, ...] = (
     _field("cold_start", "3 min", 0, 2, "mean cold start / 180 s"),
     _field("idle_latency", "target", 0, 1, "latency of a lone request / target: how tight it is"),
     _field("objective", "log ratio", 0, 1, "-log10(1 - attainment target) / 4: how strict it is"),
+    _field("price", "log price", -1, 1, "log10(price of a late request / 30) / 2"),
     _field("metric_age", "staleness limit", 0, 4, "age of the newest sample / limit"),
     _field("rate_missing", "flag", 0, 1, "1 when the newest reading has no rate"),
     _field("latency_missing", "flag", 0, 1, "1 when the newest reading has no attainment"),
     _field("history_filled", "ratio", 0, 1, "readings so far / 15 min of them"),
+)
+"""What is seen of the service and its objective."""
+
+BEFORE_SEEN: tuple[Field, ...] = (
     _field("margin_before", "ratio", -1, 1, "previous margin action, 0 is the classical one"),
     _field("hold_before", "ratio", -1, 1, "previous hold action, 0 is the classical one"),
     _field("lift_before", "ratio", -1, 1, "previous lift action, 0 is the classical one"),
+    _field("memory_before", "ratio", -1, 1, "previous memory action, 0 is the classical one"),
+    _field("anchor_before", "ratio", -1, 1, "previous anchor action, 0 is the classical one"),
 )
+"""What was done last, one field per axis of the action."""
+
+FIELDS: tuple[Field, ...] = (*DEMAND_FIELDS, *SERVICE_SEEN, *BEFORE_SEEN)
 """The observation, in order."""
 
 LOW: NDArray[np.float32] = np.array([f.low for f in FIELDS], dtype=np.float32)
@@ -104,7 +132,7 @@ HIGH: NDArray[np.float32] = np.array([f.high for f in FIELDS], dtype=np.float32)
 
 def schema_hash() -> str:
     """Return the SHA-256 of the field table and its time constants; a bundle must match it."""
-    constants = [HISTORY_ROWS, PERIOD_S, BUDGET_WINDOW_S]
+    constants = [HISTORY_ROWS, PERIOD_S, BUDGET_WINDOW_S, PEAK_WINDOW_S, *MEAN_WINDOWS_S]
     document = {"fields": [asdict(field) for field in FIELDS], "constants": constants}
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
@@ -130,6 +158,7 @@ SERVICE_FIELDS: tuple[str, ...] = (
     "replicas_max",
     "stale_after_s",
     "gpu_share_milli",
+    "price",
 )
 """Constants of a service that a decision divides by, in the order of :func:`service_row`."""
 
@@ -140,7 +169,8 @@ def service_row(
     targets: Targets,
     limits: Limits,
     gpu_share_milli: int = 1000,
-) -> NDArray[np.float64]:
+    price: float = 25.0,
+) -> Floats:
     """Return the constants of one service, float64, shape ``(len(SERVICE_FIELDS),)``."""
     return np.array(
         [
@@ -154,13 +184,14 @@ def service_row(
             limits.replicas_max,
             limits.stale_after_s,
             gpu_share_milli,
+            price,
         ],
         dtype=np.float64,
     )
 
 
-BUDGET_FIELDS: tuple[str, ...] = ("requests", "late_requests")
-"""What :func:`account` carries from reading to reading, decaying over :data:`BUDGET_WINDOW_S`."""
+ADVICE_FIELDS: tuple[str, ...] = ("forecast_rps", "need", "ask", "margin_rps", "peak_need")
+"""What the classical controller makes of the readings, see :func:`gpupilot_envs.actions.advise`."""
 
 _RATE = SIGNAL_INDEX["rate_rps"]
 _ATTAINMENT = SIGNAL_INDEX["attainment_ratio"]
@@ -173,38 +204,24 @@ _READY = SIGNAL_INDEX["replicas_ready"]
 _PENDING = SIGNAL_INDEX["replicas_pending"]
 _AGE = SIGNAL_INDEX["age_s"]
 _LOG_101 = math.log(101.0)
-_DECAY = math.exp(-PERIOD_S / BUDGET_WINDOW_S)
-_MINUTE, _TWO_MINUTES, _FIVE_MINUTES, _TEN_MINUTES, _QUARTER = 4, 8, 20, 40, 60
-
-
-@inlined
-def account(row: NDArray[np.float64], budget: NDArray[np.float64]) -> None:
-    """Add one reading to the decaying counts of requests and late requests, in place."""
-    rate, attainment = row[_RATE], row[_ATTAINMENT]
-    known = rate == rate and attainment == attainment
-    requests = rate * PERIOD_S if known else 0.0
-    late = requests * (1.0 - attainment) if known else 0.0
-    budget[0] = budget[0] * _DECAY + requests
-    budget[1] = budget[1] * _DECAY + late
-
-
-@compiled
-def _mean(
-    rows: NDArray[np.float64], newest: int, count: int, column: int, span: int
-) -> tuple[float, float, float]:
-    """Return mean, deviation and maximum of a column over the newest ``span`` rows, NaN if none."""
-    total, squares, highest, seen = 0.0, 0.0, 0.0, 0
-    for back in range(min(span, count)):
-        value = rows[(newest - back) % rows.shape[0], column]
-        if value == value:
-            total += value
-            squares += value * value
-            highest = max(highest, value)
-            seen += 1
-    if seen == 0:
-        return np.nan, np.nan, np.nan
-    mean = total / seen
-    return mean, math.sqrt(max(squares / seen - mean * mean, 0.0)), highest
+_LOG_61 = math.log(61.0)
+_QUARTER_HOUR = round(900.0 / PERIOD_S)
+_BLOCKS = np.array(RATE_BLOCKS)
+_RING_RATE = int(Ring.RATE)
+_NEWEST = int(Known.NEWEST)
+_COUNT = int(Known.COUNT)
+_ERRORS = int(Known.ERRORS)
+_SQUARES = int(Known.SQUARES)
+_RECENT_PEAK = int(Known.RECENT_PEAK)
+_REQUESTS = int(Known.REQUESTS)
+_LATE = int(Known.LATE_REQUESTS)
+_RECENT_REQUESTS = int(Known.RECENT_REQUESTS)
+_RECENT_LATE = int(Known.RECENT_LATE)
+_IN_BURST = int(Known.BUSY_NOW)
+_BURSTS = int(Known.BURSTS)
+_QUIET_S = int(Known.QUIET_S)
+_IDLE = int(Known.IDLE)
+_IDLE_WEIGHT = int(Known.IDLE_WEIGHT)
 
 
 @inlined
@@ -222,70 +239,88 @@ def _one_or_more(replicas: float) -> float:
 
 
 @inlined
-def _late(attainment: float, target: float) -> float:
+def _late_log(late: float, target: float) -> float:
     """Return the late share on a logarithmic scale of the allowed share; 1 at 100 times it."""
-    if attainment != attainment:
+    if late != late:
         return 0.0
-    return math.log1p(max(1.0 - attainment, 0.0) / max(1.0 - target, 1e-6)) / _LOG_101
+    return math.log1p(max(late, 0.0) / max(1.0 - target, 1e-6)) / _LOG_101
+
+
+@compiled
+def _encode_blocks(ring: Floats, known: Floats, mean: float, out: NDArray[np.float32]) -> None:
+    """Fill the past rates, block by block, relative to the 5 min mean; 0 where unknown."""
+    size, slot, filled = ring.shape[0], int(known[_NEWEST]), int(known[_COUNT])
+    for block in range(len(_BLOCKS) - 1):
+        total, seen = 0.0, 0
+        for back in range(_BLOCKS[block], min(_BLOCKS[block + 1], filled)):
+            at = slot - back
+            rate = ring[at if at >= 0 else at + size, _RING_RATE]
+            if rate == rate:
+                total += rate
+                seen += 1
+        out[block] = total / (seen * mean) - 1.0 if seen > 0 and mean > 0.0 else 0.0
 
 
 @compiled
 def _encode_demand(
-    rows: NDArray[np.float64],
-    newest: int,
-    count: int,
-    service: NDArray[np.float64],
+    row: Floats,
+    ring: Floats,
+    known: Floats,
+    service: Floats,
     running: float,
-    advice: NDArray[np.float64],
+    advice: Floats,
     out: NDArray[np.float32],
 ) -> None:
     slo_rps = service[0]
-    row = rows[newest]
-    mean_1, _, _ = _mean(rows, newest, count, _RATE, _MINUTE)
-    mean_2, sigma_2, _ = _mean(rows, newest, count, _RATE, _TWO_MINUTES)
-    mean_5, _, _ = _mean(rows, newest, count, _RATE, _FIVE_MINUTES)
-    mean_10, sigma_10, peak_10 = _mean(rows, newest, count, _RATE, _TEN_MINUTES)
-    mean_15, _, _ = _mean(rows, newest, count, _RATE, _QUARTER)
+    mean_1, spread_1 = mean_and_spread(known, 0)
+    mean_5, spread_5 = mean_and_spread(known, 1)
+    mean_15, _ = mean_and_spread(known, 2)
+    mean_60, spread_60 = mean_and_spread(known, 3)
     replicas = max(running, 1.0)
-    demand = mean_1 / slo_rps
-    out[0] = _over(row[_RATE], replicas * slo_rps)
+    carried = replicas * slo_rps
+    out[0] = _over(row[_RATE], carried)
     out[1] = _over(row[_RATE], _one_or_more(row[_READY]) * slo_rps)
-    out[2] = _over(advice[0], replicas * slo_rps)
+    out[2] = _over(advice[0], carried)
     out[3] = math.log2(1.0 + mean_5 / slo_rps) / 6.0
-    out[4] = demand - math.floor(demand)
+    out[4] = 1.0 / replicas
     out[5] = (advice[1] - running) / replicas
     out[6] = (advice[2] - running) / replicas
-    out[7] = _over(running, service[7])
-    for lag in range(RATE_LAGS):
-        rate = rows[(newest - lag) % rows.shape[0], _RATE] if lag < count else np.nan
-        out[8 + lag] = rate / mean_5 - 1.0 if mean_5 > 0.0 and rate == rate else 0.0
-    after = 8 + RATE_LAGS
+    out[7] = advice[1] - math.floor(advice[1]) if advice[1] == advice[1] else 0.0
+    out[8] = _over(advice[3], carried)
+    errors = known[_ERRORS]
+    out[9] = math.sqrt(max(known[_SQUARES], 0.0) / errors) / carried if errors > 0.0 else 0.0
+    out[10] = _over(running, service[7])
+    _encode_blocks(ring, known, mean_5, out[11:])
+    after = 11 + len(_BLOCKS) - 1
     out[after] = mean_1 / mean_5 - 1.0 if mean_5 > 0.0 else 0.0
     out[after + 1] = mean_5 / mean_15 - 1.0 if mean_15 > 0.0 else 0.0
-    out[after + 2] = _over(sigma_2, mean_2)
-    out[after + 3] = _over(sigma_10, mean_10)
-    out[after + 4] = peak_10 / mean_10 - 1.0 if mean_10 > 0.0 else 0.0
+    out[after + 2] = mean_15 / mean_60 - 1.0 if mean_60 > 0.0 else 0.0
+    out[after + 3] = _over(spread_1, mean_1)
+    out[after + 4] = _over(spread_5, mean_5)
+    out[after + 5] = _over(spread_60, mean_60)
+    out[after + 6] = known[_RECENT_PEAK] / mean_5 - 1.0 if mean_5 > 0.0 else 0.0
+    out[after + 7] = (advice[4] - running) / replicas
+    out[after + 8] = math.log1p(known[_BURSTS]) / _LOG_61
+    out[after + 9] = known[_IN_BURST]
+    out[after + 10] = known[_QUIET_S] / 3600.0
+    out[after + 11] = _over(known[_IDLE], known[_IDLE_WEIGHT])
 
 
 @compiled
 def _encode_service(
-    rows: NDArray[np.float64],
-    newest: int,
-    count: int,
-    service: NDArray[np.float64],
+    row: Floats,
+    known: Floats,
+    service: Floats,
     running: float,
-    budget: NDArray[np.float64],
     out: NDArray[np.float32],
 ) -> None:
-    row = rows[newest]
     slo_rps, target_s, attainment = service[0], service[3], service[4]
-    mean_late, _, _ = _mean(rows, newest, count, _ATTAINMENT, _FIVE_MINUTES)
     ready = _one_or_more(row[_READY])
-    allowed = (1.0 - attainment) * budget[0]
+    allowed = (1.0 - attainment) * known[_REQUESTS]
     out[0] = _over(row[_P95], target_s)
-    out[1] = _late(row[_ATTAINMENT], attainment)
-    out[2] = _late(mean_late, attainment)
-    out[3] = 1.0 - _over(budget[1], allowed)
+    out[1] = _late_log(1.0 - row[_ATTAINMENT], attainment)
+    out[2] = _late_log(_over(known[_RECENT_LATE], known[_RECENT_REQUESTS]), attainment)
+    out[3] = 1.0 - _over(known[_LATE], allowed)
     out[4] = _over(row[_PENDING_REQUESTS], ready * slo_rps * target_s)
     out[5] = _over(row[_QUEUE], target_s)
     out[6] = _over(row[_BATCH], service[6])
@@ -294,47 +329,44 @@ def _encode_service(
     out[9] = service[5] / 180.0
     out[10] = _over(service[2], target_s)
     out[11] = -math.log10(max(1.0 - attainment, 1e-6)) / 4.0
-    out[12] = _over(row[_AGE], service[8])
-    out[13] = 1.0 if row[_RATE] != row[_RATE] else 0.0
-    out[14] = 1.0 if row[_ATTAINMENT] != row[_ATTAINMENT] else 0.0
-    out[15] = min(count / _QUARTER, 1.0)
+    out[12] = 0.5 * math.log10(max(service[10], 1e-3) / 30.0)
+    out[13] = _over(row[_AGE], service[8])
+    out[14] = 1.0 if row[_RATE] != row[_RATE] else 0.0
+    out[15] = 1.0 if row[_ATTAINMENT] != row[_ATTAINMENT] else 0.0
+    out[16] = min(known[_COUNT] / _QUARTER_HOUR, 1.0)
 
 
-_SERVICE_AT = 8 + RATE_LAGS + 5
-_BEFORE_AT = _SERVICE_AT + 16
+_SERVICE_AT = len(DEMAND_FIELDS)
+_BEFORE_AT = _SERVICE_AT + len(SERVICE_SEEN)
 
 
 @compiled
 def encode(
-    rows: NDArray[np.float64],
-    newest: int,
-    count: int,
-    service: NDArray[np.float64],
+    row: Floats,
+    ring: Floats,
+    known: Floats,
+    service: Floats,
     running: float,
-    advice: NDArray[np.float64],
-    budget: NDArray[np.float64],
-    before: NDArray[np.float64],
+    advice: Floats,
+    before: Floats,
     out: NDArray[np.float32],
 ) -> None:
     """Fill the observation of one service, in place.
 
     Args:
-        rows: Readings as a ring, float64, shape ``(capacity, len(SIGNAL_FIELDS))``, NaN missing.
-        newest: Index of the newest row in the ring.
-        count: Rows filled, at least 1.
+        row: The newest reading, :meth:`Signals.row`, NaN where missing.
+        ring: The readings before it, see :mod:`gpupilot_envs.following`, newest included.
+        known: Plain numbers of the same.
         service: :func:`service_row`, float64, shape ``(len(SERVICE_FIELDS),)``.
         running: Replicas the service was last told to run.
-        advice: What the classical controller makes of it, float64, shape ``(3,)``: forecast in
-            requests/s, replicas needed now, replicas it would ask for with its hold.
-        budget: Counts of :func:`account`, float64, shape ``(2,)``.
-        before: Previous action in -1..1, float64, shape ``(3,)``: margin, hold, lift.
+        advice: What the classical controller makes of it, shape ``(len(ADVICE_FIELDS),)``.
+        before: Previous action in -1..1, one per axis.
         out: The observation, float32, shape ``(len(FIELDS),)``.
     """
-    _encode_demand(rows, newest, count, service, running, advice, out)
-    _encode_service(rows, newest, count, service, running, budget, out[_SERVICE_AT:])
-    out[_BEFORE_AT] = before[0]
-    out[_BEFORE_AT + 1] = before[1]
-    out[_BEFORE_AT + 2] = before[2]
+    _encode_demand(row, ring, known, service, running, advice, out)
+    _encode_service(row, known, service, running, out[_SERVICE_AT:])
+    for axis in range(before.shape[0]):
+        out[_BEFORE_AT + axis] = before[axis]
     for index in range(out.shape[0]):
         value = out[index]
         out[index] = min(max(value, LOW[index]), HIGH[index]) if value == value else 0.0

@@ -71,6 +71,10 @@ class Power(_Part):
 
     idle: NonNegative = 30.0
     busy: NonNegative = 150.0
+    dynamic_by_share: Curve = Field(
+        default=((1000.0, 1.0),),
+        description="[share in thousandths, part of busy less idle it draws while it computes]",
+    )
 
 
 class Gpu(_Part):
@@ -104,6 +108,9 @@ class ServiceProfile(_Part):
 
     format: Literal["gpupilot/profile-v1"] = FORMAT
     name: str = Field(min_length=1)
+    device: Literal["gpu", "cpu"] = Field(
+        default="gpu", description="what a replica is billed for: its GPU share or its CPU limit"
+    )
     batch_latency_ms: Curve = Field(
         min_length=1, description="[batch size, mean milliseconds of one execution], ascending"
     )
@@ -128,6 +135,7 @@ class ServiceProfile(_Part):
             "batch_latency_ms": self.batch_latency_ms,
             "gpu.sharing.speed_by_share": self.gpu.sharing.speed_by_share,
             "gpu.sharing.contention_by_tenants": self.gpu.sharing.contention_by_tenants,
+            "gpu.power_w.dynamic_by_share": self.gpu.power_w.dynamic_by_share,
             "cpu.speed_by_milli": self.cpu.speed_by_milli,
         }
         for path, curve in curves.items():

@@ -208,7 +208,7 @@ def needs(
         ahead = max(level[i], level[i] + trend[i] * horizon_s)
         pending = rows[row, PENDING]
         backlog = 0.0 if np.isnan(pending) else pending / drain_s
-        need_then = (ahead + margin + backlog) / slo_rps
+        need_then = (ahead + backlog + margin) / slo_rps
         held = max(held, need_then)
         if i == count - 1:
             need, forecast = need_then, ahead

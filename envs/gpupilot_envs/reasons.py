@@ -25,11 +25,15 @@ class Reason(StrEnum):
     TOO_FEW_REPLICAS = "TooFewReplicas"
     TOO_MANY_REPLICAS = "TooManyReplicas"
     BUDGET_REACHED = "BudgetReached"
+    GEAR_COOLING_DOWN = "GearCoolingDown"
+    SHARE_OUT_OF_RANGE = "ShareOutOfRange"
+    SURGE_OVER_BUDGET = "SurgeOverBudget"
+    OUT_OF_DISTRIBUTION = "OutOfDistribution"
 
     @property
     def bit(self) -> int:
         """The flag of this reason in the compiled guardrail's answer; 0 when nothing bit."""
-        return (1 << list(Reason).index(self)) >> 1
+        return _BITS[self]
 
     @property
     def meaning(self) -> str:
@@ -43,6 +47,8 @@ def reasons_of(bits: int) -> tuple[Reason, ...]:
     return found or (Reason.DESIRED_WITHIN_RANGE,)
 
 
+_BITS: dict[Reason, int] = {reason: (1 << at) >> 1 for at, reason in enumerate(Reason)}
+
 _MEANINGS: dict[Reason, str] = {
     Reason.DESIRED_WITHIN_RANGE: "what was asked lies within every limit",
     Reason.SIGNALS_MISSING: "the source answered nothing to decide on, so what runs is kept",
@@ -55,4 +61,8 @@ _MEANINGS: dict[Reason, str] = {
     Reason.TOO_FEW_REPLICAS: "the desired count is less than the minimum",
     Reason.TOO_MANY_REPLICAS: "the desired count is more than the maximum",
     Reason.BUDGET_REACHED: "more GPU shares than the budget allows",
+    Reason.GEAR_COOLING_DOWN: "limits, instances or batching were changed too recently",
+    Reason.SHARE_OUT_OF_RANGE: "a GPU share outside its bounds",
+    Reason.SURGE_OVER_BUDGET: "old and new pods together need more GPU shares than the budget",
+    Reason.OUT_OF_DISTRIBUTION: "unlike all it was trained on, so the classical controller decides",
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from copy import copy
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.actions import Controller, knobs_row
+from gpupilot_envs.actions import REFERENCE_PRICE, Controller, knobs_row
 from gpupilot_envs.fleet.episodes import Episodes
 from gpupilot_envs.fleet.rates import RateLibrary
 from gpupilot_envs.fleet.table import FleetTables
@@ -27,17 +28,20 @@ class Ranges:
     Attributes:
         demand_replicas: Mean demand in replicas at their capacity; drawn log-uniformly.
         cv: Variation of the gaps between arrivals inside a bin of the traffic.
-        cold_start_scale: Factor on the profile's cold start, known to the policy; log-uniform.
+        cold_start_s: Mean cold start in seconds, known to the policy; log-uniform.
         lag_s: How late metrics arrive.
+        price: Factor on the price of a late request, so that one policy knows many prices;
+            log-uniform.
         crashes_per_hour: Crashes of each pod, in the services that have any.
         silences_per_hour: Silences of the metrics, in the services that have any.
         faulty_share: Share of the services with crashes and silences, 0 to 1.
     """
 
-    demand_replicas: Range = (1.5, 16.0)
-    cv: Range = (1.0, 1.5)
-    cold_start_scale: Range = (0.5, 3.0)
+    demand_replicas: Range = (0.5, 20.0)
+    cv: Range = (1.0, 2.0)
+    cold_start_s: Range = (5.0, 120.0)
     lag_s: Range = (0.0, 10.0)
+    price: Range = (0.4, 2.5)
     crashes_per_hour: Range = (0.05, 0.5)
     silences_per_hour: Range = (0.1, 1.0)
     faulty_share: float = 0.1
@@ -53,6 +57,8 @@ class Drawn:
         knobs: Their classical controllers, shape ``(k, 7)``.
         limits: Their envelopes, one row of :func:`guardrail.limits_row` each.
         demand_rps: Mean rate of each over its episode, shape ``(k,)``.
+        objective: Which of :attr:`Scenarios.objectives` each has, shape ``(k,)``.
+        price_factor: Factor of each on the price of a late request, shape ``(k,)``.
     """
 
     episodes: Episodes
@@ -60,6 +66,8 @@ class Drawn:
     knobs: Floats
     limits: Floats
     demand_rps: Floats
+    objective: NDArray[np.int64]
+    price_factor: Floats
 
     def repeated(self, copies: int) -> Drawn:
         """Return every service ``copies`` times in a row, its randomness included."""
@@ -71,7 +79,20 @@ class Drawn:
             knobs=self.knobs[rows],
             limits=self.limits[rows],
             demand_rps=self.demand_rps[rows],
+            objective=self.objective[rows],
+            price_factor=self.price_factor[rows],
         )
+
+
+LEAST_DEMAND = 0.5
+"""Replicas of mean demand below which an episode weighs as if it had so many.
+
+Most of what an idle hour costs is the replica that waits; divided by the hour's own demand it
+would drown every other service.
+"""
+
+FULLEST = 0.75
+"""Share of the quota that the busiest minute of a service's traffic may need."""
 
 
 class Scenarios:
@@ -102,34 +123,39 @@ class Scenarios:
         self.tables = tables
         self.rates = rates
         self.episode_s = episode_s
+        self.objectives: tuple[float, ...] = tuple(
+            np.unique(tables.plants["attainment_ratio"]).tolist()
+        )
         self._batch_max = np.array(batch_max, dtype=np.float64)
-        self._controller = controller
+        self._peaks = busiest_minutes(rates)
+        self.controller = controller
         self._limits = limits
-        self._ranges = ranges
+        self.ranges = ranges
 
     def moving(self, controller: Controller) -> Scenarios:
         """Return the same services over another classical controller."""
-        return Scenarios(
-            self.tables,
-            self.rates,
-            batch_max=self._batch_max.astype(int).tolist(),
-            controller=controller,
-            limits=self._limits,
-            episode_s=self.episode_s,
-            ranges=self._ranges,
-        )
+        same = copy(self)
+        same.controller = controller
+        return same
+
+    def priced_alike(self) -> Scenarios:
+        """Return the same services with no factors on the price of a late request."""
+        same = copy(self)
+        same.ranges = replace(self.ranges, price=(1.0, 1.0))
+        return same
 
     def draw(self, random: np.random.Generator, k: int) -> Drawn:
         """Return ``k`` services; the same generator state gives the same services."""
-        ranges, duration_s = self._ranges, self.rates.duration_s
+        ranges, duration_s = self.ranges, self.rates.duration_s
         profile = random.integers(len(self.tables), size=k)
         trace = random.integers(len(duration_s), size=k)
         start_s = random.uniform(0.0, 1.0, size=k) * duration_s[trace]
         mean, first = self._window(trace, start_s)
         plants = self.tables.plants[profile]
-        scale = _log_uniform(random, ranges.demand_replicas, k) * plants["slo_rps"]
-        scale /= self.rates.mean_rps[trace]
-        cold_start = _log_uniform(random, ranges.cold_start_scale, k)
+        demand = _log_uniform(random, ranges.demand_replicas, k)
+        demand = np.minimum(demand, FULLEST * self._limits.replicas_max / self._peaks[trace])
+        scale = demand * plants["slo_rps"] / self.rates.mean_rps[trace]
+        cold_start_s = _log_uniform(random, ranges.cold_start_s, k)
         faulty = random.uniform(size=k) < ranges.faulty_share
         need = first * scale / plants["slo_rps"]
         episodes = Episodes.of(
@@ -141,17 +167,18 @@ class Scenarios:
             cv=random.uniform(*ranges.cv, size=k),
             replicas=self._start(need),
             lag_s=random.uniform(*ranges.lag_s, size=k),
-            cold_start_scale=cold_start,
+            cold_start_scale=cold_start_s / plants["cold_start_mean_s"],
             crashes_per_hour=faulty * random.uniform(*ranges.crashes_per_hour, size=k),
             silences_per_hour=faulty * random.uniform(*ranges.silences_per_hour, size=k),
         )
-        cold_start_s = plants["cold_start_mean_s"] * cold_start
         return Drawn(
             episodes=episodes,
             service=self._service(profile, plants, cold_start_s),
-            knobs=np.stack([knobs_row(self._controller.knobs(s)) for s in cold_start_s]),
+            knobs=np.stack([knobs_row(self.controller.knobs(s)) for s in cold_start_s]),
             limits=np.tile(limits_row(self._limits), (k, 1)),
-            demand_rps=np.maximum(mean * scale, 0.05 * plants["slo_rps"]),
+            demand_rps=np.maximum(mean * scale, LEAST_DEMAND * plants["slo_rps"]),
+            objective=np.searchsorted(self.objectives, plants["attainment_ratio"]),
+            price_factor=_log_uniform(random, ranges.price, k),
         )
 
     def _start(self, need: Floats) -> NDArray[np.int64]:
@@ -184,6 +211,7 @@ class Scenarios:
             "replicas_max": np.full(k, float(self._limits.replicas_max)),
             "stale_after_s": np.full(k, self._limits.stale_after_s),
             "gpu_share_milli": 1000.0 * plants["gpu_share"],
+            "price": np.full(k, REFERENCE_PRICE),
         }
         return np.stack([columns[name] for name in SERVICE_FIELDS], axis=1)
 
@@ -201,3 +229,14 @@ def _requests_until(rates: RateLibrary, trace: NDArray[np.int64], at_s: Floats) 
     below, above = rates.requests[first + edge], rates.requests[first + edge + 1]
     within = below + (position - edge) * (above - below)
     return np.asarray(turns * rates.requests[first + bins] + within, dtype=np.float64)
+
+
+def busiest_minutes(rates: RateLibrary) -> Floats:
+    """Return the busiest minute of each trace over its mean."""
+    out = np.empty(len(rates.names))
+    for trace in range(len(out)):
+        edges = rates.requests[rates.first[trace] : rates.first[trace + 1]]
+        bins = min(max(round(60.0 / rates.bin_s[trace]), 1), len(edges) - 1)
+        busiest = (edges[bins:] - edges[:-bins]).max() / (bins * rates.bin_s[trace])
+        out[trace] = max(busiest / rates.mean_rps[trace], 1.0)
+    return out

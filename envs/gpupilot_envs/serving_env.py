@@ -15,14 +15,15 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
-from gpupilot_envs.actions import SIZES, Controller
+from gpupilot_envs.actions import CHOICES, SIZES, Controller
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.decision import Seats, Service
 from gpupilot_envs.embedded import DEFAULT, find_profile
-from gpupilot_envs.fleet_control import FleetControl
+from gpupilot_envs.fleet_control import FORESIGHT, FleetControl
+from gpupilot_envs.following import PERIOD_S
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.objective import RewardTerms, reward_terms
-from gpupilot_envs.observation import HIGH, LOW, PERIOD_S
+from gpupilot_envs.observation import HIGH, LOW
 from gpupilot_envs.profile import ServiceProfile
 from gpupilot_envs.reasons import reasons_of
 from gpupilot_envs.scenarios import Scenarios
@@ -33,7 +34,7 @@ from gpupilot_envs.workload.arrivals import ArrivalStream, ExactArrivals, RateAr
 from gpupilot_envs.workload.randomisation import random_traffic
 from gpupilot_envs.world import World
 
-EPISODE_STEPS = 240
+EPISODE_STEPS = round(3600.0 / PERIOD_S)
 """Decisions of an episode as registered: one hour."""
 
 MULTIPLIER = 25.0
@@ -43,6 +44,13 @@ Observation = NDArray[np.float32]
 Action = NDArray[np.int64]
 
 OBSERVATION_SPACE = spaces.Box(LOW, HIGH, dtype=np.float32)
+TRAINING_SPACE = spaces.Box(
+    np.concatenate([LOW, np.zeros(CHOICES + FORESIGHT)]).astype(np.float32),
+    np.concatenate([HIGH, np.ones(CHOICES), np.full(FORESIGHT, 8.0)]).astype(np.float32),
+    dtype=np.float32,
+)
+"""A row of a fleet in training: an observation, what can be chosen, and what is to come."""
+
 ACTION_SPACE = spaces.MultiDiscrete(list(SIZES))
 
 
@@ -143,21 +151,25 @@ class ServingEnv(gymnasium.Env[Observation, Action]):
 
     ## Description
 
-    An inference service answers requests on GPUs. Every 15 s the agent sets how a queueing
+    An inference service answers requests on GPUs. Every 5 s the agent sets how a queueing
     controller sizes it: how wide a margin it keeps over its forecast, how long it holds capacity
-    on the way down and how boldly it rounds. The guardrail (bounds, cooldowns, stale metrics,
-    flap budget) restrains what comes of it, exactly as it does in production. The goal is the
-    least GPU time at which the share of requests within the latency target meets the objective.
+    on the way down, how boldly it rounds, and how much of the hour's peak it keeps ready. The
+    guardrail (bounds, cooldowns, stale metrics, flap budget) restrains what comes of it, exactly
+    as it does in production. The goal is the least GPU time at which the share of requests within
+    the latency target meets the objective.
 
     ## Action Space
 
-    ``MultiDiscrete([7, 4, 5])``; the neutral action ``[3, 2, 2]`` is the classical controller.
+    ``MultiDiscrete([9, 7, 7, 5, 4])``; the neutral action ``[4, 3, 3, 0, 0]`` is the
+    classical controller. ``action_masks()`` says which values can be chosen now.
 
     | index | axis | values | meaning |
     |---|---|---|---|
-    | 0 | margin | -1.5 … **0** … +2 | added to the margin in standard deviations |
-    | 1 | hold | 0, 0.5, **1**, 2 | times the seconds capacity is held on the way down |
-    | 2 | lift | -0.7 … **0** … +0.7 | replicas added to the need before it is rounded up |
+    | 0 | margin | -2 … **0** … +3 | added to the margin in standard deviations |
+    | 1 | hold | 0 … **1** … 8 | times the seconds capacity is held on the way down |
+    | 2 | lift | -1 … **0** … +1 | replicas added to the need before it is rounded up |
+    | 3 | memory | **0** … 1 | share of the hour's peak need that is kept ready |
+    | 4 | anchor | **0**, 60, 300, 900 | size for a mean of so many seconds, not for a forecast |
 
     ``actions.axes_table()`` prints every value.
 
@@ -186,7 +198,7 @@ class ServingEnv(gymnasium.Env[Observation, Action]):
     ## Episode End
 
     Operating a service has no end: ``terminated`` is always ``False``. ``TimeLimit`` truncates
-    after 240 decisions, one hour.
+    after 720 decisions, one hour.
 
     ## Arguments
 
@@ -217,7 +229,7 @@ class ServingEnv(gymnasium.Env[Observation, Action]):
         super().reset(seed=seed, options=options)
         self._scene = self._factory(self.np_random)
         self._seats = Seats(1, flaps_per_hour_max=self._scene.service.limits.flaps_per_hour_max)
-        self._seats.seat([self._scene.service])
+        self._seats.seat([replace(self._scene.service, price=self.multiplier)])
         self._ledger = self._scene.world.ledger()
         return self._observe(), {}
 
@@ -239,6 +251,11 @@ class ServingEnv(gymnasium.Env[Observation, Action]):
         terms = self._terms(passed, before, after)
         info = {**asdict(terms), **self._facts(passed, after)}
         return self._observe(), terms.total, False, False, info
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Return which values can be chosen now, axis after axis, as sb3-contrib asks for it."""
+        masks: NDArray[np.bool_] = self._seats.masks[0].copy()
+        return masks
 
     def _observe(self) -> Observation:
         world = self._scene.world

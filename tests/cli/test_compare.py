@@ -35,17 +35,7 @@ def test_tune_compare_report(
     assert list(summary["policies"]) == policies.split(",")
     assert json.loads((out / "summary.json").read_text(encoding="utf-8")) == summary
 
-    where = ("--policy", "static", "--trace", "busy", "--seed", 1)
-    ended = shell("explain", out, *where, "--at", 400, "--json")
-    assert ended.code == 0, ended.err
-    row = json.loads(ended.out)
-    assert row["t_s"] - row["interval_s"] <= 400 < row["t_s"]
-    assert row["replicas_asked"] == row["replicas_granted"] > 0
-    assert "granted" in shell("explain", out, *where, "--at", 400).out
-    for wrong, known in ((("--policy", "hpa"), "queueing-tuned"), (("--trace", "calm"), "busy")):
-        ended = shell("explain", out, *where, *wrong, "--at", 400)
-        assert (ended.code, known in ended.err) == (2, True)
-    assert "to 600 s" in shell("explain", out, *where, "--at", 9e9).err
+    _explained(shell, out)
 
     (out / "report.html").unlink()
     ended = shell("report", out)
@@ -55,6 +45,26 @@ def test_tune_compare_report(
 
     again = shell("compare", *service, *words, "--seeds", 2, "--out", out)
     assert (again.code, "finished comparison" in again.err) == (2, True)
+
+
+def _explained(shell: Shell, out: Path) -> None:
+    """A moment of a comparison: what was granted, and what its policies would have done."""
+    where = ("--policy", "static", "--trace", "busy", "--seed", 1)
+    ahead = ("--minutes", 2, "--seeds", 2, "--baselines", "queueing-tuned")
+    ended = shell("explain", out, *where, *ahead, "--at", 400, "--json")
+    assert ended.code == 0, ended.err
+    told = json.loads(ended.out)
+    assert 385 <= told["at_s"] <= 400
+    assert told["asked"]["replicas"] == told["granted"]["replicas"] > 0
+    named = [each["name"] for each in told["outlook"]["alternatives"]]
+    assert (named[0], named[-1]) == ("as it decides", "queueing-tuned")
+    assert told["outlook"]["decides_again"]["asked"] == told["asked"]["replicas"]
+    shown = shell("explain", out, "--policy", "queueing", "--minutes", 0)
+    assert (shown.code, "granted" in shown.out) == (0, True), shown.err
+    for wrong, known in ((("--policy", "hpa"), "queueing-tuned"), (("--trace", "calm"), "busy")):
+        ended = shell("explain", out, *where, *wrong, "--at", 400)
+        assert (ended.code, known in ended.err) == (2, True)
+    assert "to 600 s" in shell("explain", out, *where, "--at", 9e9).err
 
 
 def test_traces_come_one_by_one_or_as_a_folder_or_as_a_shell_gives_them(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-from gpupilot_agent.cli.examples import HEADING, examples
+from gpupilot_agent.cli.examples import HEADING, examples, paragraphs
 from gpupilot_agent.cli.main import app
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -69,3 +69,8 @@ def test_examples_keep_their_lines() -> None:
         "    --b",
         "  gpupilot c",
     ]
+
+
+def test_a_paragraph_is_one_line_for_the_terminal_to_wrap() -> None:
+    assert paragraphs("One\ntwo.\n\nThree\n  four.") == "One two.\n\nThree four."
+    assert all("\n" not in part for c in COMMANDS.values() for part in c.help.split("\n\n"))

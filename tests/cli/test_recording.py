@@ -7,8 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from gpupilot_agent.bundle import Bundle, save
+from gpupilot_envs.actions import SIZES, Controller
+from gpupilot_envs.observation import FIELDS
 from gpupilot_envs.profile import load_profile
 
 Shell = Callable[..., Any]
@@ -109,3 +113,60 @@ def test_the_same_seed_records_the_same(
     assert shell("record", *words, "--replicas", 2, "--out", again).code == 0
     name = "recording.parquet"
     assert (again / name).read_bytes() == (recorded / name).read_bytes()
+
+
+def test_gate_holds_what_too_short_a_recording_cannot_prove(
+    shell: Shell, recorded: Path, tiny: Path, tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.npz"
+    save(_plain_policy(), policy)
+    source = recorded / "recording.parquet"
+    words = ("gate", "--policy", policy, "--service-recordings", source, "--profile", tiny)
+    ended = shell(*words, "--target-ms", 500, "--out", tmp_path / "proof")
+    assert ended.code == 3, ended.err
+    assert ended.out.startswith("HOLD: tiny\n  TooLittleData: 0.2 h are recorded")
+    assert {path.name for path in (tmp_path / "proof").iterdir()} == {"proof.json", "proof.html"}
+    again = shell(*words, "--target-ms", 500, "--out", tmp_path / "proof")
+    assert (again.code, "not empty" in again.err) == (2, True)
+
+
+def test_gate_judges_and_answers_a_machine(
+    shell: Shell, recorded: Path, tiny: Path, tmp_path: Path
+) -> None:
+    """Ten minutes in stretches of half a minute: enough to run, whatever the verdict."""
+    policy = tmp_path / "policy.npz"
+    save(_plain_policy(), policy)
+    source = recorded / "recording.parquet"
+    ended = shell(
+        *("gate", "--policy", policy, "--service-recordings", source, "--profile", tiny),
+        *("--baselines", "static,queueing", "--trials", 2, "--block-minutes", 0.5),
+        *("--target-ms", 500, "--attainment", 90, "--json", "--out", tmp_path / "proof"),
+    )
+    document = json.loads(ended.out)
+    assert ended.code == {"promote": 0, "hold": 3}[document["verdict"]]
+    assert set(document["baselines"]) == {"static-tuned", "queueing-tuned"}
+    assert document["evidence"]["blocks"] >= 8
+
+
+def test_gate_refuses_recordings_and_baselines_that_cannot_be(
+    shell: Shell, tiny: Path, tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.npz"
+    save(_plain_policy(), policy)
+    words = ("gate", "--policy", policy, "--profile", tiny, "--out", tmp_path / "proof")
+    missing = shell(*words, "--service-recordings", tmp_path / "none.parquet")
+    assert (missing.code, "none.parquet" in missing.err) == (2, True)
+    assert not (tmp_path / "proof").exists()
+
+
+def _plain_policy() -> Bundle:
+    zeros = np.zeros((len(FIELDS), sum(SIZES)), dtype=np.float32)
+    return Bundle(
+        networks=(((zeros, np.zeros(sum(SIZES), dtype=np.float32)),),),
+        controller=Controller(z=1.0, conformal=False),
+        config={},
+        seeds={},
+        trace_hashes={},
+        commit="unknown",
+        card={},
+    )

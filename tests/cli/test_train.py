@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import pytest
 
 from gpupilot_agent import training, training_seeds
 from gpupilot_agent.cli.train import card_rows, remark
-from gpupilot_agent.training_config import Progress, TrainConfig
+from gpupilot_agent.training_config import PpoSettings, Progress, TrainConfig
+from gpupilot_agent.training_file import FORMAT, read_generalist, write_config
 from gpupilot_agent.training_seeds import Seeded
 from gpupilot_envs.errors import InputInvalid
 
@@ -74,21 +77,115 @@ def test_before_the_first_validation_nothing_is_claimed() -> None:
     assert remark(Progress(phase="preparing", fraction=0.0)) == "preparing"
 
 
-def test_several_seeds_train_side_by_side_and_each_is_told(
+def test_several_seeds_train_side_by_side_and_are_compared(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked: list[tuple[list[int], int]] = []
+    savings = {3: 0.02, 4: None, 5: 0.04}
+    asked: list[int] = []
 
     def train_seeds(
-        config: TrainConfig, seeds: Sequence[int], *, jobs: int, on_done: Callable[[Seeded], None]
-    ) -> None:
-        asked.append((list(seeds), jobs))
+        config: TrainConfig,
+        seeds: Sequence[int],
+        *,
+        jobs: int,
+        on_progress: Callable[[int, Progress], None],
+    ) -> tuple[Seeded, ...]:
+        asked.append(jobs)
         for seed in seeds:
-            on_done(Seeded(seed=seed, path=config.out, saving=None if seed == 4 else 0.02))
-        raise Asked("train", "stopped", "no more")
+            on_progress(seed, Progress(phase="done", fraction=1.0, saving=savings[seed]))
+        return tuple(
+            Seeded(
+                seed=seed,
+                path=config.out,
+                frames=10,
+                saving=savings[seed],
+                cost_ratio=None if seed == 3 else 1.25,
+            )
+            for seed in seeds
+        )
 
     monkeypatch.setattr(training_seeds, "train_seeds", train_seeds)
-    words = ("--seed", 3, "--seeds", 2, "--jobs", 2, "--out", tmp_path / "bundle")
+    words = ("--seed", 3, "--seeds", 3, "--jobs", 2, "--out", tmp_path / "bundle")
     ended = shell("train", *words)
-    assert asked == [([3, 4], 2)]
-    assert "training: 100 % 2/2 seed 4: off the scale" in ended.err
+    assert asked == [2]
+    assert "seed 5: 100 % done, +4.0 % GPU time saved on validation" in ended.err
+    for said in ("off the scale", "not reached", "kept", "mean +3.00 %", "1.41 %", "policy.npz"):
+        assert said in ended.out
+    document = json.loads(shell("train", *words[:-1], tmp_path / "again", "--json").out)
+    assert (document["best_seed"], document["saving"]["missing"]) == (5, 1)
+    assert document["saving"]["mean"] == pytest.approx(0.03)
+
+
+def test_options_override_the_configuration_in_a_file(
+    shell: Shell, asked: list[TrainConfig], tmp_path: Path
+) -> None:
+    file, out = tmp_path / "config.yaml", tmp_path / "bundle"
+    written = TrainConfig(out=tmp_path, target_ms=40.0, seed=3, ppo=PpoSettings(gamma=0.9))
+    write_config(written, file)
+    shell("train", "--config", file, "--seed", 5, "--out", out)
+    assert asked == [replace(written, seed=5, out=out)]
+
+
+def test_the_shipped_configuration_can_be_trained(
+    shell: Shell, asked: list[TrainConfig], tmp_path: Path
+) -> None:
+    shell("train", "--generalist", "--frames", 100, "--out", tmp_path / "bundle")
+    assert asked == [replace(read_generalist(out=tmp_path / "bundle"), frames=100)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "No such file"),
+        ("a: [", "malformed YAML"),
+        ("- 1", "a mapping"),
+        ("format: other", "format: 'other'"),
+        ("{F}\nframes: -1", "frames: -1"),
+        ("{F}\nframes: many", "frames: 'many'"),
+        ("{F}\nframe: 1", "frame: 1 is not allowed; expected no such field"),
+        ("{F}\nout: here", "out: 'here'"),
+        ("{F}\nppo: {hiden: 3}", "ppo.hiden"),
+        ("{F}\nppo: {gamma: .nan}", "ppo.gamma: nan"),
+        ("{F}\nppo: {n_epochs: 0}", "ppo.n_epochs: 0"),
+        ("{F}\nranges: {cv: [1]}", "ranges.cv"),
+    ],
+)
+def test_a_wrong_configuration_is_one_sentence(
+    shell: Shell, tmp_path: Path, text: str | None, said: str
+) -> None:
+    file, out = tmp_path / "config.yaml", tmp_path / "out"
+    if text is not None:
+        file.write_text(text.replace("{F}", f"format: {FORMAT}"), encoding="utf-8")
+    ended = shell("train", "--config", file, "--out", out)
+    assert (ended.code, ended.err.count("\n"), ended.out) == (2, 1, "")
+    assert str(file) in ended.err
+    assert said in ended.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--frames", 0), "--frames"),
+        (("--minutes", "nan"), "--minutes"),
+        (("--minutes", -1), "--minutes"),
+        (("--patience", 0), "--patience"),
+        (("--services", 1), "--services"),
+        (("--services", 9), "services: 9"),
+        (("--seed", -1), "--seed"),
+        (("--seeds", 0), "--seeds"),
+        (("--jobs", 0), "--jobs"),
+        (("--target-ms", "inf"), "--target-ms"),
+        (("--attainment", 100), "--attainment"),
+        (("--attainment", 10), "attainment_ratio"),
+        (("--generalist", "--config", "x.yaml"), "--config"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(
+    shell: Shell, tmp_path: Path, words: tuple[object, ...], said: str
+) -> None:
+    out = tmp_path / "out"
+    ended = shell("train", *words, "--out", out)
+    assert (ended.code, ended.err.count("\n"), ended.out) == (2, 1, "")
+    assert said in ended.err
+    assert not out.exists()

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpupilot_agent.evaluation import Design
 from gpupilot_agent.frontier import Frontier, cost_at, pareto
 
 
@@ -44,26 +45,55 @@ def test_more_attainment_never_costs_less(
         assert np.isnan(value) or cost.min() - 1e-9 <= value <= cost.max() + 1e-9
 
 
+@given(
+    st.lists(st.tuples(st.integers(80, 100), st.integers(1, 9)), min_size=1, max_size=9),
+    st.integers(80, 99),
+)
+def test_reading_agrees_with_interpolation_along_the_front(
+    points: list[tuple[int, int]], level: int
+) -> None:
+    attainment, cost = (np.array(column, dtype=float) for column in zip(*points, strict=True))
+    attainment /= 100.0
+    front = pareto(attainment, cost)
+    miss = np.log10(np.maximum(1.0 - attainment[front], 1e-7))[::-1]
+    wanted = np.log10(max(1.0 - level / 100.0, 1e-7))
+    expected = np.interp(wanted, miss, cost[front][::-1], left=np.nan, right=np.nan)
+    assert cost_at(attainment, cost, (level / 100.0,)) == pytest.approx([expected], nan_ok=True)
+
+
 def test_frontier_cost_has_an_interval_and_pairs_with_itself() -> None:
     random = np.random.default_rng(0)
-    requests = np.full((3, 4, 5), 1000.0)
+    requests = np.full((3, 1, 20), 1000.0)
     level = np.array([900.0, 980.0, 999.0])[:, None, None]
-    in_time = np.minimum(level + random.normal(0.0, 1.0, size=(1, 4, 5)), 1000.0)
-    cost = np.array([2.0, 3.0, 5.0])[:, None, None] + random.normal(0.0, 0.1, size=(1, 4, 5))
-    frontier = Frontier.of(in_time, requests, cost, (0.99,))
-    found = frontier.estimate(0)
+    in_time = np.minimum(level + random.normal(0.0, 1.0, size=(1, 1, 20)), 1000.0)
+    cost = np.array([2.0, 3.0, 5.0])[:, None, None] + random.normal(0.0, 0.1, size=(1, 1, 20))
+    design = Design(windows=(1, 1, 1, 1), seeds=5)
+    frontier = Frontier.of(in_time, requests, cost, design)
+    found = frontier.estimate(0.99)
     assert found.mean is not None
     assert found.ci95 is not None
     assert 3.0 < found.mean < 5.0
     assert found.ci95[0] < found.mean < found.ci95[1]
-    again = Frontier.of(in_time, requests, cost, (0.95, 0.99))
-    assert np.array_equal(frontier.replicates[0], again.replicates[1])
+    again = Frontier.of(in_time, requests, cost, design)
+    assert np.array_equal(frontier.samples(0.99), again.samples(0.99))
+
+
+def test_levels_may_differ_by_resample_and_are_kept_within_what_was_measured() -> None:
+    requests = np.full((2, 1, 4), 100.0)
+    in_time = np.stack([np.full((1, 4), 90.0), np.array([[98.0, 99.0, 99.0, 100.0]])])
+    cost = np.array([1.0, 2.0])[:, None, None] * np.ones((1, 1, 4))
+    frontier = Frontier.of(in_time, requests, cost, Design(windows=(4,), seeds=1))
+    best = frontier.attainment[:, 1]
+    assert np.allclose(frontier.samples(best), 4 * 2.0)
+    beyond = np.full_like(best, 1.0)
+    assert np.array_equal(frontier.within(beyond), best)
 
 
 def test_one_run_tells_a_cost_but_no_interval() -> None:
     requests = np.full((2, 1, 1), 100.0)
     in_time = np.array([90.0, 99.9])[:, None, None]
     cost = np.array([1.0, 2.0])[:, None, None]
-    found = Frontier.of(in_time, requests, cost, (0.95,)).estimate(0)
+    design = Design(windows=(1,), seeds=1)
+    found = Frontier.of(in_time, requests, cost, design).estimate(0.95)
     assert found.mean is not None
     assert found.ci95 is None

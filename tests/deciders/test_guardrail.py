@@ -270,7 +270,7 @@ def test_removals_that_reverse_never_exceed_the_budget_in_any_hour(
 
 @given(memory=memories(), slots=st.integers(0, 8))
 def test_the_memory_survives_its_row(memory: GuardrailMemory, slots: int) -> None:
-    again = GuardrailMemory.from_row(memory.row(slots))
+    again = GuardrailMemory.from_row(memory.row(slots), memory.actuators())
     kept = memory.reversals_s[-slots:] if slots else ()
     assert again == replace(memory, reversals_s=kept)
     recent = [at_s for at_s in kept if NOW_S - at_s < 3600.0]
@@ -281,7 +281,7 @@ def test_the_budget_counts_the_share_that_is_asked_for() -> None:
     half = Allocation(replicas=10, gpu_share_milli=500)
     answer = restrain(
         half,
-        Allocation(replicas=3),
+        replace(half, replicas=3),
         history(),
         Limits(gpu_budget_milli=4000),
         NOW_S,
@@ -297,6 +297,26 @@ def test_bounds_outrank_steps_and_cooldowns_when_the_envelope_itself_moved() -> 
     memory = GuardrailMemory(changed_at_s=NOW_S - 1.0, direction=1)
     answer = verdict(9, 9, limits=limits, memory=memory)
     assert (answer.allocation.replicas, answer.reasons) == (4, (Reason.TOO_MANY_REPLICAS,))
+
+
+ALLOCATIONS = st.builds(Allocation, replicas=st.integers(0, 32), batch_max=st.sampled_from([4, 8]))
+
+
+@given(wish=ALLOCATIONS, instead=ALLOCATIONS, running=ALLOCATIONS, memory=memories())
+def test_where_the_policy_does_not_know_the_classical_ask_is_restrained_in_its_place(
+    wish: Allocation, instead: Allocation, running: Allocation, memory: GuardrailMemory
+) -> None:
+    def restrained(ask: Allocation, other: Allocation | None) -> Any:
+        seen = history()
+        return restrain(ask, running, seen, Limits(), NOW_S, memory, 10.0, instead=other)
+
+    doubted, classical = restrained(wish, instead), restrained(instead, None)
+    assert doubted.allocation == classical.allocation
+    assert doubted.memory == classical.memory
+    assert doubted.held == (doubted.allocation != wish)
+    others = [reason for reason in doubted.reasons if reason != Reason.OUT_OF_DISTRIBUTION]
+    assert others == [r for r in classical.reasons if r != Reason.DESIRED_WITHIN_RANGE]
+    assert Reason.OUT_OF_DISTRIBUTION in doubted.reasons
 
 
 def test_every_reason_has_its_own_bit_and_a_meaning() -> None:

@@ -26,6 +26,7 @@ def closed_form(name: str = "mm1", cold_start_mean_s: float = 30.0) -> FleetTabl
     plant["scheduling_s"] = 1.0
     plant["drain_s"] = 30.0
     plant["gpu_share"] = 1.0
+    plant["pod_share"] = 1.0
     plant["idle_w"] = 30.0
     plant["busy_w"] = 150.0
     plant["latency_shown_max_s"] = 60.0 * TARGET_S

@@ -314,7 +314,7 @@ def test_a_trace_repeats_after_its_end(new_world: NewWorld) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("rate_scale", -1.0), ("cv", 0.5), ("replicas", 65), ("lag_s", 31.0), ("trace", 1)],
+    [("rate_scale", -1.0), ("cv", 0.5), ("replicas", 65), ("lag_s", 61.0), ("trace", 1)],
 )
 def test_bad_episodes_are_refused_by_name(new_world: NewWorld, field: str, value: float) -> None:
     with pytest.raises(InputInvalid, match=field):

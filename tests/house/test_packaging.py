@@ -47,7 +47,7 @@ def test_the_wheel_carries_its_profiles(unpacked: Path) -> None:
     code = "from gpupilot_envs import embedded as e; print(e.__file__, *e.names())"
     origin, *names = run_in(unpacked, code).split()
     assert origin.startswith(str(unpacked))
-    assert names == ["mobilenetv4-cpu", "mobilenetv4-edge"]
+    assert names == ["mobilenetv4-cpu", "mobilenetv4-edge", "resnet50-a100-mig"]
 
 
 def test_the_command_is_declared(unpacked: Path) -> None:

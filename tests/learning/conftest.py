@@ -14,6 +14,7 @@ from gpupilot_envs.decision import Service
 from gpupilot_envs.fleet.assemble import SteadyStates, assemble
 from gpupilot_envs.fleet.rates import RateLibrary
 from gpupilot_envs.fleet.table import PLANT, SLACKS, FleetTables, Steady
+from gpupilot_envs.following import PERIOD_S
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.observation import FIELDS
 from gpupilot_envs.profile import ServiceProfile
@@ -53,8 +54,8 @@ def _readings(
 
     return [
         Signals(
-            at_s=15.0 * (i + 1),
-            window_s=15.0,
+            at_s=PERIOD_S * (i + 1),
+            window_s=PERIOD_S,
             age_s=maybe(rng.uniform(0, 5)),
             rate_rps=maybe(rng.gamma(20.0, rate_rps / 20.0)),
             latency_p95_s=maybe(rng.uniform(0.01, 0.1)),
@@ -82,8 +83,9 @@ def _random_bundle(seed: int = 0, width: int = 12) -> Bundle:
         for a, b in pairwise(sizes)
     )
     return Bundle(
-        layers=layers,
-        controller=Controller(z=1.0, hold_s=150.0),
+        networks=(layers,),
+        controller=Controller(z=1.0, z_per_log_price=0.4, hold_s=150.0),
+        prices=((0.9, 3.0), (0.99, 30.0), (0.999, 200.0)),
         config={"frames": 1},
         seeds={"training": seed},
         trace_hashes={"made-up": "0" * 64},
@@ -95,6 +97,12 @@ def _random_bundle(seed: int = 0, width: int = 12) -> Bundle:
 @pytest.fixture
 def bundle() -> Bundle:
     return _random_bundle()
+
+
+@pytest.fixture
+def make_bundle() -> Callable[[int], Bundle]:
+    """Return how to make another bundle of random weights from a seed."""
+    return _random_bundle
 
 
 @pytest.fixture(scope="session")

@@ -8,20 +8,26 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from gpupilot_envs.actions import (
     AXES,
+    CHOICES,
     KNOB_FIELDS,
     NEUTRAL,
+    REFERENCE_PRICE,
     SIZES,
     Controller,
     action_table,
     advise,
+    allow,
     axes_table,
     decode,
     knobs_row,
     remember,
 )
+from gpupilot_envs.following import HISTORY_ROWS, PERIOD_S, follow, fresh_rows
+from gpupilot_envs.observation import ADVICE_FIELDS
 from gpupilot_envs.queueing import Knobs, needs, settle
 from gpupilot_envs.signals import History, Signals
 
@@ -29,11 +35,27 @@ Readings = Callable[..., list[Signals]]
 KNOBS = Knobs(z=1.5, hold_s=120.0, horizon_s=45.0)
 
 
-def _matrix(readings: list[Signals]) -> np.ndarray:
-    history = History()
+Carried = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+
+def _followed(readings: list[Signals], knobs: Knobs = KNOBS) -> Carried:
+    ring, ordered, known = (part[0] for part in fresh_rows(1))
     for reading in readings:
-        history = history.push(reading)
-    return history.matrix()
+        rates = (knobs.alpha, knobs.beta, knobs.horizon_s, knobs.drain_s)
+        follow(reading.row(), *rates, ring, ordered, known)
+    return ring, ordered, known
+
+
+def _advised(carried: Carried, knobs: Knobs, running: int) -> NDArray[np.float64]:
+    advice = np.empty(len(ADVICE_FIELDS))
+    advise(*carried, 100.0, knobs_row(knobs), running, advice)
+    return advice
+
+
+def _mask(carried: Carried, running: int, replicas_max: float = 32.0) -> NDArray[np.bool_]:
+    mask = np.empty(CHOICES, dtype=np.bool_)
+    allow(carried[2], _advised(carried, KNOBS, running), replicas_max, running, mask)
+    return mask
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -42,25 +64,37 @@ def test_neutral_is_exactly_the_classical_controller(
     readings: Readings, seed: int, conformal: bool
 ) -> None:
     knobs = Knobs(z=1.5, hold_s=150.0, horizon_s=45.0, beta=0.2, conformal=conformal)
-    rows = _matrix(readings(40, seed=seed, missing=0.1))
-    need, held, _, _ = needs(
-        rows, 0, len(rows), 100.0, 1.5, 150.0, 45.0, knobs.alpha, 0.2, knobs.drain_s, conformal
-    )
-    for running in (1, 3, 9):
-        classical = settle(running, need, held)
-        asked = decode(np.array(NEUTRAL), rows, 0, len(rows), 100.0, knobs_row(knobs), running)
-        advice = np.empty(3)
-        advise(rows, 0, len(rows), 100.0, knobs_row(knobs), running, advice)
-        assert asked == classical == advice[2]
+    seen = readings(HISTORY_ROWS, seed=seed, missing=0.1)
+    rows = History(readings=tuple(seen)).matrix()
+    for count in (1, 2, 40, HISTORY_ROWS):
+        need, held, _, margin = needs(
+            rows, 0, count, 100.0, 1.5, 150.0, 45.0, knobs.alpha, 0.2, knobs.drain_s, conformal
+        )
+        carried = _followed(seen[:count], knobs)
+        for running in (1, 3, 9):
+            classical = settle(running, need, held)
+            row = knobs_row(knobs)
+            assert decode(np.array(NEUTRAL), *carried, 100.0, row, running) == classical
+            advice = _advised(carried, knobs, running)
+            assert advice[2] == classical
+            assert np.array_equal(advice[[1, 3]], [need, margin], equal_nan=True)
+
+
+def test_beyond_the_ring_the_need_stays_that_of_the_ring(readings: Readings) -> None:
+    """Smoothing has no beginning there; what it forgot long ago changes the need by little."""
+    seen = readings(3 * HISTORY_ROWS, seed=7, missing=0.05)
+    rows = History(readings=tuple(seen[-HISTORY_ROWS:]), capacity=HISTORY_ROWS).matrix()
+    need, _, _, _ = needs(rows, 0, HISTORY_ROWS, 100.0, 1.5, 120.0, 45.0, 0.5, 0.0, 15.0, False)
+    assert _advised(_followed(seen), KNOBS, 3)[1] == pytest.approx(need, rel=0.01)
 
 
 @settings(deadline=None, max_examples=40)
 @given(
     action=st.tuples(*(st.integers(0, size - 1) for size in SIZES)),
-    axis=st.integers(0, len(AXES) - 1),
+    axis=st.integers(0, 3),
     seed=st.integers(0, 20),
 )
-def test_more_margin_hold_or_lift_never_asks_for_less(
+def test_more_margin_hold_lift_or_memory_never_asks_for_less(
     action: tuple[int, ...], axis: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -68,23 +102,23 @@ def test_more_margin_hold_or_lift_never_asks_for_less(
         Signals(at_s=15.0 * k, window_s=15.0, rate_rps=float(rng.gamma(9.0, 30.0)))
         for k in range(1, 30)
     ]
-    rows, row = _matrix(readings), knobs_row(KNOBS)
+    carried, row = _followed(readings), knobs_row(KNOBS)
     asks = []
     for index in range(SIZES[axis]):
         moved = np.array(action)
         moved[axis] = index
-        asks.append(decode(moved, rows, 0, len(rows), 100.0, row, 5))
+        asks.append(decode(moved, *carried, 100.0, row, 5))
     assert asks == sorted(asks)
 
 
 def test_without_any_rate_the_action_keeps_what_runs() -> None:
-    rows = _matrix([Signals(at_s=15.0, window_s=15.0)])
-    for action in ((0, 0, 0), NEUTRAL, tuple(size - 1 for size in SIZES)):
-        assert decode(np.array(action), rows, 0, 1, 100.0, knobs_row(KNOBS), 7) == 7
+    carried = _followed([Signals(at_s=15.0, window_s=15.0)])
+    for action in ((0, 0, 0, 0, 0), NEUTRAL, tuple(size - 1 for size in SIZES)):
+        assert decode(np.array(action), *carried, 100.0, knobs_row(KNOBS), 7) == 7
 
 
 def test_axes_ascend_and_their_neutral_changes_nothing() -> None:
-    neutral_values = {"margin": 0.0, "hold": 1.0, "lift": 0.0}
+    neutral_values = {"margin": 0.0, "hold": 1.0, "lift": 0.0, "memory": 0.0, "anchor": 0.0}
     for axis in AXES:
         assert list(axis.values) == sorted(axis.values)
         assert axis.values[axis.neutral] == neutral_values[axis.name]
@@ -101,4 +135,66 @@ def test_tables_name_every_axis_and_knob() -> None:
 
 
 def test_the_horizon_follows_the_cold_start() -> None:
-    assert Controller(lead_ratio=0.5).knobs(90.0).horizon_s == 52.5
+    assert Controller(lead_ratio=0.5).knobs(90.0).horizon_s == 0.5 * (90.0 + PERIOD_S)
+
+
+def _ones(mask: NDArray[np.bool_]) -> list[list[int]]:
+    return [np.flatnonzero(axis).tolist() for axis in np.split(mask, np.cumsum(SIZES)[:-1])]
+
+
+def test_without_any_rate_only_the_neutral_action_is_left() -> None:
+    blind = _followed([Signals(at_s=15.0, window_s=15.0)])
+    assert _ones(_mask(blind, 3)) == [[index] for index in NEUTRAL]
+
+
+def test_at_the_quota_nothing_asks_for_more(readings: Readings) -> None:
+    allowed = _ones(_mask(_followed(readings(40)), 2, replicas_max=2.0))
+    for axis, indices in zip(AXES, allowed, strict=True):
+        assert max(indices) == axis.neutral
+
+
+def test_memory_is_offered_only_where_the_peak_exceeds_the_need() -> None:
+    def traffic(*rates: float) -> list[Signals]:
+        return [
+            Signals(at_s=15.0 * k, window_s=15.0, rate_rps=rate) for k, rate in enumerate(rates, 1)
+        ]
+
+    steady = _ones(_mask(_followed(traffic(*[200.0] * 60)), 3))
+    after = _ones(_mask(_followed(traffic(*[800.0] * 20, *[0.0] * 100)), 3))
+    assert steady[3] == [0]
+    assert after[3] == [0, 1, 2, 3, 4]
+    assert steady[:3] == after[:3] == [list(range(size)) for size in SIZES[:3]]
+
+
+@settings(deadline=None, max_examples=40)
+@given(rates=st.lists(st.one_of(st.none(), st.floats(0.0, 3000.0)), min_size=1, max_size=60))
+def test_the_neutral_action_can_always_be_chosen(rates: list[float | None]) -> None:
+    seen = [Signals(at_s=5.0 * k, window_s=5.0, rate_rps=rate) for k, rate in enumerate(rates, 1)]
+    mask = _mask(_followed(seen), 4, replicas_max=8.0)
+    offsets = np.concatenate([[0], np.cumsum(SIZES)[:-1]])
+    assert mask[offsets + np.array(NEUTRAL)].all()
+
+
+def test_the_margin_follows_the_price_and_is_never_negative() -> None:
+    controller = Controller(z=1.0, z_per_log_price=0.5)
+    assert controller.margin(REFERENCE_PRICE) == 1.0
+    prices = (1.0, 5.0, 25.0, 100.0, 1000.0)
+    margins = [controller.margin(price) for price in prices]
+    assert margins == sorted(margins)
+    assert margins[0] == 0.0
+    assert Controller(z=1.0).margin(1000.0) == 1.0
+
+
+def test_an_anchored_service_runs_for_its_mean_and_not_for_the_last_reading() -> None:
+    noisy = [
+        Signals(at_s=5.0 * k, window_s=5.0, rate_rps=400.0 if k % 2 else 200.0)
+        for k in range(1, HISTORY_ROWS)
+    ]
+    last = Signals(at_s=5.0 * HISTORY_ROWS, window_s=5.0, rate_rps=0.0)
+    quiet = _followed([*noisy, last], Knobs(alpha=1.0))
+    row = knobs_row(Knobs(z=0.0, hold_s=0.0))
+    asks = [
+        decode(np.array((*NEUTRAL[:4], anchor)), *quiet, 100.0, row, 1)
+        for anchor in range(SIZES[4])
+    ]
+    assert asks == [0, 3, 3, 3]

@@ -13,8 +13,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from gpupilot_envs import observation
-from gpupilot_envs.decision import Seats, Service
-from gpupilot_envs.observation import FIELDS, HIGH, LOW, encode
+from gpupilot_envs.actions import AXES, CHOICES, SIZES, Controller, knobs_row
+from gpupilot_envs.decision import Seats, Service, observe_one
+from gpupilot_envs.following import fresh_rows
+from gpupilot_envs.observation import ADVICE_FIELDS, FIELDS, HIGH, LOW
 from gpupilot_envs.serving.capacity import Capacity
 from gpupilot_envs.signals import SIGNAL_FIELDS, Signals
 
@@ -61,10 +63,14 @@ def test_the_schema_hash_changes_with_any_field(monkeypatch: pytest.MonkeyPatch)
 def test_any_reading_gives_finite_values_within_the_bounds(
     rows: NDArray[np.float64], count: int, running: int
 ) -> None:
-    service = np.array([80.0, 120.0, 0.01, 0.06, 0.99, 30.0, 8.0, 64.0, 60.0, 1000.0])
-    out = np.empty(len(FIELDS), dtype=np.float32)
-    advice, nothing = np.full(3, np.nan), np.zeros(3)
-    encode(rows, count - 1, count, service, float(running), advice, nothing, nothing, out)
+    service = np.array([80.0, 120.0, 0.01, 0.06, 0.99, 30.0, 8.0, 64.0, 60.0, 1000.0, 25.0])
+    knobs = knobs_row(Controller().knobs(30.0))
+    ring, ordered, known = (part[0] for part in fresh_rows(1))
+    advice, mask = np.empty(len(ADVICE_FIELDS)), np.empty(CHOICES, dtype=np.bool_)
+    out, before = np.empty(len(FIELDS), dtype=np.float32), np.zeros(len(AXES))
+    for row in rows[:count]:
+        carried = (ring, ordered, known)
+        observe_one(row, *carried, service, knobs, running, before, advice, mask, out)
     assert np.isfinite(out).all()
     assert ((out >= LOW) & (out <= HIGH)).all()
 
@@ -86,13 +92,16 @@ def test_every_field_answers_to_something(service: Service, readings: Readings) 
                 }
             ),
             targets=replace(service.targets, attainment_ratio=0.9 + 0.008 * seed),
+            price=5.0 * (1 + seed),
         )
         seats = Seats(1)
         seats.seat([varied])
         missing = 0.3 if seed % 2 else 0.0
-        for reading in readings(30 + seed, seed=seed, missing=missing):
+        for k, reading in enumerate(readings(30 + seed, seed=seed, missing=missing)):
+            if seed % 3 == 0 and k > 20 and reading.rate_rps is not None:
+                reading = replace(reading, rate_rps=0.01 * reading.rate_rps)
             seats.observe(np.array([0]), reading.row()[None, :], np.array([1 + seed]))
-            action = np.array([[seed % 7, seed % 4, seed % 5]])
+            action = np.array([[seed % size for size in SIZES]])
             seats.decide(action, np.array([1 + seed]), np.array([reading.at_s]))
         seats.observe(np.array([0]), reading.row()[None, :], np.array([1 + seed]))
         seen.append(seats.observations[0].copy())
@@ -139,7 +148,7 @@ def test_budget_left_falls_with_late_requests_and_recovers(service: Service) -> 
 
     perfect = [reading(k, 1.0) for k in range(1, 61)]
     spent = [*perfect, *(reading(k, 0.5) for k in range(61, 65))]
-    healed = [*spent, *(reading(k, 1.0) for k in range(65, 305))]
+    healed = [*spent, *(reading(k, 1.0) for k in range(65, 785))]
     left = [_observe(service, some)["budget_left"] for some in (perfect, spent, healed)]
     assert left[0] == 1.0
     assert left[1] < 0.0 < left[2] < 1.0

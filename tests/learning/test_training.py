@@ -1,4 +1,4 @@
-"""Training starts at the classical controller, finds a known optimum, resumes, and is recorded."""
+"""Training starts at the classical controller, finds a known optimum, and is recorded."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from stable_baselines3 import PPO
 
 from gpupilot_agent import bundle as bundles
 from gpupilot_agent import training
-from gpupilot_agent.fleet_validation import Yardstick, neutral, score
+from gpupilot_agent.fleet_validation import Trade, Yardstick, neutral, score
 from gpupilot_agent.ppo import _compare_copies, build, layers_of
+from gpupilot_agent.ppo_policy import ACTOR_WIDTH, MASK_END
 from gpupilot_agent.ppo_vec_env import FleetVecEnv
-from gpupilot_agent.training import BUNDLE, CHECKPOINT, LOG, train
+from gpupilot_agent.training import BUNDLE, CHECKPOINT, LOG, OBJECTIVES, train
 from gpupilot_agent.training_config import PpoSettings, Progress, TrainConfig
 from gpupilot_agent.training_data import Material
 from gpupilot_envs.actions import NEUTRAL, Controller
-from gpupilot_envs.errors import InputInvalid
+from gpupilot_envs.errors import BundleRefused, InputInvalid
 from gpupilot_envs.fleet_control import FleetControl
 from gpupilot_envs.scenarios import Ranges, Scenarios
 from gpupilot_envs.workload.trace import RateTrace
@@ -65,6 +66,19 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, material: Material) 
     )
 
 
+def layers_policy(model: PPO) -> bundles.Bundle:
+    """Return the actor of a model as it would be shipped."""
+    return bundles.Bundle(
+        networks=(layers_of(model),),
+        controller=Controller(),
+        config={},
+        seeds={},
+        trace_hashes={},
+        commit="unknown",
+        card={},
+    )
+
+
 def _env(scenarios: Scenarios, n: int = 32, copies: int = 4) -> FleetVecEnv:
     control = FleetControl(n, scenarios, multiplier=25.0, copies=copies)
     return FleetVecEnv(control, seed=0, reward_offset=1.5, reward_scale=0.1)
@@ -74,13 +88,17 @@ def test_episode_0_is_the_classical_controller(make_scenarios: MakeScenarios) ->
     scenarios = make_scenarios()
     model = build(_env(scenarios), PpoSettings(), seed=0, remaining=lambda: 1.0)
 
-    def greedy(seen: np.ndarray) -> np.ndarray:
-        actions: np.ndarray = model.predict(seen, deterministic=True)[0]
+    def greedy(seen: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        actions: np.ndarray = layers_policy(model).act(seen, masks)
         assert (actions == np.array(NEUTRAL)).all()
         return actions
 
     learned = score(scenarios, greedy, seed=5, services=16, steps=60)
     assert learned == score(scenarios, neutral, seed=5, services=16, steps=60)
+
+
+def _boldest(seen: np.ndarray, _masks: np.ndarray) -> np.ndarray:
+    return np.tile((0, 0, 0, 0, 0), (len(seen), 1))
 
 
 def test_ppo_finds_the_known_optimum_of_a_tiny_world(make_scenarios: MakeScenarios) -> None:
@@ -91,13 +109,13 @@ def test_ppo_finds_the_known_optimum_of_a_tiny_world(make_scenarios: MakeScenari
     before = score(scenarios, neutral, seed=9, services=16, steps=40)
     model.learn(40_000)
 
-    def greedy(seen: np.ndarray) -> np.ndarray:
-        actions: np.ndarray = model.predict(seen, deterministic=True)[0]
-        return actions
-
-    after = score(scenarios, greedy, seed=9, services=16, steps=40)
+    after = score(scenarios, layers_policy(model).act, seed=9, services=16, steps=40)
     best = score(
-        scenarios, lambda seen: np.tile((0, 0, 0), (len(seen), 1)), seed=9, services=16, steps=40
+        scenarios,
+        lambda seen, _masks: np.tile((0, 0, 0, 0, 0), (len(seen), 1)),
+        seed=9,
+        services=16,
+        steps=40,
     )
     assert after.late_ratio < 0.02
     assert after.cost_ratio < before.cost_ratio - 0.8 * (before.cost_ratio - best.cost_ratio)
@@ -117,24 +135,17 @@ def test_numpy_and_torch_agree_over_a_whole_episode(
     env = _env(make_scenarios())
     model = build(env, TINY, seed=3, remaining=lambda: 1.0)
     model.learn(1024)
-    exported = bundles.Bundle(
-        layers=layers_of(model),
-        controller=Controller(),
-        config=config.plain(),
-        seeds={},
-        trace_hashes={},
-        commit="unknown",
-        card={},
-    )
+    exported = layers_policy(model)
     path = config.out / "exported.npz"
     bundles.save(exported, path)
     loaded = bundles.load(path)
     seen = env.reset()
     for _ in range(120):
         expected = logits_of(model, seen)
-        assert loaded.logits(seen) == pytest.approx(expected, abs=1e-5)
+        fields, masks = seen[:, :ACTOR_WIDTH], seen[:, ACTOR_WIDTH:MASK_END] > 0.0
+        assert loaded.logits(fields) == pytest.approx(expected, abs=1e-5)
         actions, _ = model.predict(seen, deterministic=True)
-        assert (loaded.act(seen) == actions).all()
+        assert (loaded.act(fields, masks) == actions).all()
         seen, *_ = env.step(actions)
 
 
@@ -156,10 +167,14 @@ def test_a_run_leaves_a_bundle_a_checkpoint_and_a_curve(config: TrainConfig) -> 
     bundle = bundles.load(path)
     assert bundle.config["frames"] == 2048
     assert bundle.trace_hashes == {"train/made-up": "0" * 64}
-    assert bundle.card["classical"]["cost_ratio"] > 1.0
-    assert bundle.card["validation"]["cost_ratio"] > 1.0
+    for name in ("classical", "validation"):
+        assert all(score["cost_ratio"] > 1.0 for score in bundle.card[name]["scores"])
+    assert [objective for objective, _ in bundle.prices] == list(OBJECTIVES)
+    assert bundle.familiar is not None
+    assert bundle.card["familiar"]["strange"]["training, other services"] < 0.2
     rows = [json.loads(line) for line in (config.out / LOG).read_text().splitlines()]
-    assert [row["frames"] for row in rows] == [1024, 2048, 2048]
+    assert [row["frames"] for row in rows] == [1024, 2048]
+    assert all(row["rollout_cost_ratio"] > 1.0 and min(row["multipliers"]) >= 3.0 for row in rows)
     assert (config.out / CHECKPOINT).is_file()
     assert [p.phase for p in told] == ["preparing", *["training"] * 4, "done"]
     fractions = [p.fraction for p in told]
@@ -170,7 +185,7 @@ def test_a_run_leaves_a_bundle_a_checkpoint_and_a_curve(config: TrainConfig) -> 
 def test_equal_runs_give_equal_weights_and_another_seed_does_not(config: TrainConfig) -> None:
     def weights(run: TrainConfig) -> bytes:
         bundle = bundles.load(train(run))
-        return b"".join(weight.tobytes() for weight, _ in bundle.layers)
+        return b"".join(weight.tobytes() for weight, _ in bundle.networks[0])
 
     first = weights(replace(config, out=config.out / "a"))
     again = weights(replace(config, out=config.out / "b"))
@@ -179,34 +194,49 @@ def test_equal_runs_give_equal_weights_and_another_seed_does_not(config: TrainCo
     assert first != other
 
 
-def test_a_resumed_run_goes_on_where_it_stopped(config: TrainConfig) -> None:
-    train(replace(config, frames=1024))
-    told: list[Progress] = []
-    train(replace(config, resume=True), told.append)
-    assert [p.frames for p in told if p.phase == "training"] == [1536, 2048]
-    rows = [json.loads(line) for line in (config.out / LOG).read_text().splitlines()]
-    assert [row["frames"] for row in rows] == [1024, 1024, 2048, 2048]
-
-
-def test_a_checkpoint_of_another_network_is_refused(config: TrainConfig) -> None:
-    train(replace(config, frames=512))
-    wider = replace(config, resume=True, ppo=replace(TINY, hidden=8))
-    with pytest.raises(InputInvalid, match="delete it to start again"):
-        train(wider)
-
-
 def test_training_stops_when_its_time_is_up(config: TrainConfig) -> None:
     told: list[Progress] = []
     train(replace(config, frames=10_000_000, max_seconds=0.01), told.append)
     assert max(p.frames for p in told) <= 1024
 
 
+def test_training_stops_when_nothing_gets_better(config: TrainConfig) -> None:
+    """A learning rate of nothing: no validation is better than the start."""
+    still = replace(TINY, learning_rate=0.0, learning_rate_end=0.0)
+    train(replace(config, frames=10_000_000, patience=3, ppo=still))
+    rows = [json.loads(line) for line in (config.out / LOG).read_text().splitlines()]
+    assert [row["frames"] for row in rows] == [1024, 2048, 3072]
+
+
+def test_training_starts_from_the_actor_of_a_bundle(config: TrainConfig) -> None:
+    """With a learning rate of nothing the trained policy is the one it started from."""
+    first = train(replace(config, out=config.out / "first"))
+    still = replace(TINY, learning_rate=0.0, learning_rate_end=0.0, hidden=64)
+    tuned = train(replace(config, out=config.out / "tuned", start=first, ppo=still, seed=5))
+    (was,), (became,) = bundles.load(first).networks, bundles.load(tuned).networks
+    for (a, b), (c, d) in zip(was, became, strict=True):
+        assert (a == c).all()
+        assert (b == d).all()
+
+
+def test_a_start_of_another_shape_is_refused(config: TrainConfig, bundle: bundles.Bundle) -> None:
+    (network,) = bundle.networks
+    deeper = replace(bundle, networks=((*network[:2], *network[1:]),))
+    bundles.save(deeper, config.out / "deeper.npz")
+    with pytest.raises(BundleRefused, match="to start from"):
+        train(replace(config, start=config.out / "deeper.npz"))
+
+
 def test_saving_is_measured_at_equal_attainment(make_scenarios: MakeScenarios) -> None:
     """A wider margin costs more and is in time more often: by itself it saves nothing."""
-    yardstick = Yardstick(make_scenarios(), Controller(), seed=1, services=48, steps=80)
-    for margin in (-0.4, 0.0, 0.4):
-        assert abs(yardstick.saving(yardstick.score(neutral, margin))) < 0.02
-    hopeless = replace(yardstick.classical, late_ratio=0.9)
+    sloped = Controller(z=1.2, z_per_log_price=0.4)
+    scenarios = make_scenarios(controller=sloped)
+    yardstick = Yardstick(scenarios, sloped, seed=1, services=48, steps=120)
+    trade = yardstick.trade(neutral)
+    assert abs(yardstick.saving(trade)) < 0.02
+    late = [score.late_ratio for score in trade.scores]
+    assert late == sorted(late, reverse=True)
+    hopeless = Trade(knobs=(1.0,), scores=(replace(trade.scores[0], late_ratio=0.9),))
     assert yardstick.saving(hopeless) == -np.inf
 
 
@@ -217,6 +247,8 @@ def test_saving_is_measured_at_equal_attainment(make_scenarios: MakeScenarios) -
         ("frames", 0),
         ("attainment_ratio", 1.0),
         ("max_seconds", 0.0),
+        ("patience", 0),
+        ("checkpoint_s", -1.0),
         ("profiles", ()),
         ("seed", -1),
     ],

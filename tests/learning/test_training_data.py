@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from gpupilot_agent import bundle as bundles
-from gpupilot_agent import training, training_data
+from gpupilot_agent import training_data
+from gpupilot_agent.seed_spread import Spread, spread
 from gpupilot_agent.training import BUNDLE
 from gpupilot_agent.training_config import PpoSettings, TrainConfig
 from gpupilot_agent.training_data import prepare
-from gpupilot_agent.training_seeds import train_seeds
+from gpupilot_agent.training_seeds import best_of, train_seeds
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.fleet.table import FleetTable, FleetTables
 from gpupilot_envs.workload.splits import Split
@@ -65,26 +66,37 @@ def test_no_traffic_at_all_is_refused(tmp_path: Path) -> None:
         prepare(TrainConfig(out=tmp_path, generated=0))
 
 
-def test_several_seeds_leave_the_best_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_seeds_leave_the_best_of_them(tmp_path: Path) -> None:
     config = TrainConfig(
         out=tmp_path,
         generated=2,
         services=16,
         copies=4,
         frames=512,
-        validation_services=8,
-        validation_steps=10,
+        validation_services=24,
+        validation_steps=120,
         ppo=PpoSettings(n_steps=16, hidden=8, critic_updates=1),
     )
-    monkeypatch.setattr(training, "environment", lambda: {"commit": "unknown"})
-    done: list[int] = []
-    results = train_seeds(config, (3, 4), jobs=1, on_done=lambda r: done.append(r.seed))
-    assert done == [3, 4] == [result.seed for result in results]
-    best = max(results, key=lambda r: -np.inf if r.saving is None else r.saving)
+    told: dict[int, str] = {}
+    results = train_seeds(
+        config, (3, 4), jobs=2, on_progress=lambda seed, p: told.update({seed: p.phase})
+    )
+    assert told == {3: "done", 4: "done"}
+    assert [result.seed for result in results] == [3, 4]
+    best = best_of(results)
+    assert best.saving == max(r.saving for r in results if r.saving is not None)
     assert (tmp_path / BUNDLE).read_bytes() == best.path.read_bytes()
     assert {bundles.load(r.path).seeds["training"] for r in results} == {3, 4}
+    assert not list(tmp_path.rglob("progress.json"))
+
+
+def test_the_spread_of_seeds_is_students() -> None:
+    """The textbook's example: 95 % of 1, 2, 3 is 2 plus or minus 4.303 / sqrt(3)."""
+    found = spread([1.0, None, 2.0, 3.0])
+    assert (found.mean, found.deviation, found.missing) == (2.0, 1.0, 1)
+    assert found.ci95 == pytest.approx((2.0 - 2.4843, 2.0 + 2.4843), abs=1e-3)
+    assert spread([0.5]) == Spread(mean=0.5, deviation=None, ci95=None, missing=0)
+    assert spread([None]) == Spread(mean=None, deviation=None, ci95=None, missing=1)
 
 
 @pytest.mark.parametrize("seeds", [(), (1, 1)])

@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 from gpupilot_agent.mobilenet.accuracy import from_file
-from gpupilot_agent.mobilenet.architecture import build
-from gpupilot_agent.mobilenet.weights import ensure, inspected
+from gpupilot_agent.mobilenet.architecture import build, inspected
+from gpupilot_agent.mobilenet.weights import ensure
 from gpupilot_agent.triton import repository
 from gpupilot_envs.embedded import DEFAULT, find_profile
 from gpupilot_envs.errors import StackFailed

@@ -209,7 +209,7 @@ def compiled_batches(config: Config, arrivals: list[float]) -> tuple[list[Batch]
         distribution="lognormal",
     )
     engine = Engine(profile, service=service, cluster=Cluster(), scrape=Scrape())
-    seat = Seat(opened_s=0.0, series=1, domain=0, share_milli=1000, slowdown=1.0, noise_key=0)
+    seat = Seat(opened_s=0.0, series=1, domain=0, power_ratio=1.0, slowdown=1.0, noise_key=0)
     allocation = Allocation(
         replicas=1,
         batch_max=config.batch_max,

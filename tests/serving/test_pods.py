@@ -10,7 +10,7 @@ import pytest
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.limits import Targets
-from gpupilot_envs.profile import Batching, ColdStart, Gpu, ServiceProfile, Sharing
+from gpupilot_envs.profile import Batching, ColdStart, Gpu, Power, ServiceProfile, Sharing
 from gpupilot_envs.serving.cluster import Cluster, Gpus
 from gpupilot_envs.serving.faults import Faults, SlowNode
 from gpupilot_envs.serving.pod import Phase, Pod, removal_order
@@ -144,19 +144,107 @@ def test_scaling_down_takes_pods_that_do_not_serve_yet_first() -> None:
     assert it.ledger().gpu_seconds == pytest.approx(20.0 + 4.0)
 
 
-def test_a_new_gpu_share_replaces_pods_one_by_one() -> None:
-    """Surge 1: capacity never falls below what was asked for, each pod starts cold."""
-    sharing = Sharing(mode="mps", speed_by_share=((500, 0.6), (1000, 1.0)))
-    it = world(service(gpu=Gpu(sharing=sharing)), allocation=replace(ONE, replicas=3))
+SHARED = Sharing(mode="mps", speed_by_share=((250, 0.35), (500, 0.6), (1000, 1.0)))
+
+
+def shared(replicas: int, share_milli: int, **settings: object) -> SimulatedWorld:
+    """A world that has run for 10 s with pods of one share."""
+    share = replace(ONE, replicas=replicas, gpu_share_milli=share_milli)
+    it = world(service(gpu=Gpu(sharing=SHARED)), allocation=share, **settings)  # type: ignore[arg-type]
     it.advance(10.0)
-    it.apply(replace(ONE, replicas=3, gpu_share_milli=500))
-    for until_s in np.arange(11.0, 90.0, 0.5):
-        it.advance(float(until_s))
-        assert it.replicas_ready >= 3
+    return it
+
+
+def test_pods_of_a_new_share_take_over_when_all_are_warm() -> None:
+    """Both generations hold their GPUs meanwhile; each pod starts cold, all at once."""
+    it = shared(3, 1000)
+    it.apply(replace(it.allocation, gpu_share_milli=500))
+    it.advance(30.9)
+    assert (it.replicas_ready, it.replicas_pending) == (3, 3)
+    it.advance(31.1)
+    assert (it.replicas_ready, it.replicas_pending) == (3, 0)
     before = it.ledger()
     assert before.pod_restarts == 3
+    it.advance(41.1)
+    assert (it.ledger() - before).gpu_seconds == pytest.approx(3 * 0.5 * 10.0, abs=1.0)
+    assert before.gpu_seconds == pytest.approx(3 * 31.0 + 3 * 0.5 * 20.0, rel=0.01)
+
+
+@pytest.mark.parametrize(("before", "after"), [((4, 250), (1, 1000)), ((1, 1000), (4, 250))])
+def test_a_change_of_share_never_serves_with_less_than_before_or_asked(
+    before: tuple[int, int], after: tuple[int, int]
+) -> None:
+    """Four quarters become one whole and back: no request is lost and no queue builds up."""
+    it = shared(*before, rate_rps=0.75 * 200.0)
+    settled = it.ledger()
+    replicas, share_milli = after
+    it.apply(replace(it.allocation, replicas=replicas, gpu_share_milli=share_milli))
+    it.advance(60.0)
+    during = it.ledger() - settled
+    assert it.replicas_ready == replicas
+    assert during.failed == 0
+    assert during.latency_quantile_s(0.999) < 0.3  # type: ignore[operator]
+
+
+def test_a_share_taken_back_before_it_serves_leaves_the_old_pods_alone() -> None:
+    """The new generation goes, the old one never stopped."""
+    it = shared(2, 1000)
+    old = it.allocation
+    it.apply(replace(old, gpu_share_milli=500))
+    it.advance(20.0)
+    it.apply(old)
+    it.advance(60.0)
+    assert (it.replicas_ready, it.replicas_pending) == (2, 0)
+    assert it.ledger().pod_restarts == 0
+    assert it.ledger().gpu_seconds == pytest.approx(2 * 60.0 + 2 * 0.5 * 9.0)
+
+
+def test_a_share_changes_together_with_its_batching() -> None:
+    """The old generation keeps its own settings to the end; the new one starts with its own."""
+    it = shared(1, 1000, rate_rps=150.0)
+    it.apply(replace(it.allocation, replicas=3, gpu_share_milli=500, batch_max=1))
+    it.advance(15.0)
+    before = it.ledger()
+    it.advance(30.0)
+    during = it.ledger() - before
+    assert during.executed_requests > 1.5 * during.executions
+    it.advance(35.0)
+    before = it.ledger()
+    it.advance(45.0)
+    after = it.ledger() - before
+    assert after.executed_requests == after.executions
+
+
+def test_without_room_for_both_generations_the_old_one_serves_on() -> None:
+    """One GPU, four quarters: the whole one pends until a person or a guardrail steps in."""
+    it = shared(4, 250, cluster=Cluster(gpus=1))
+    it.apply(replace(it.allocation, replicas=1, gpu_share_milli=1000))
+    it.advance(200.0)
+    assert (it.replicas_ready, it.replicas_pending) == (4, 1)
+
+
+def test_a_share_draws_the_power_its_profile_states() -> None:
+    """Idle by the share held; computing by the stated part, whatever the share."""
+    power = Power(idle=40.0, busy=140.0, dynamic_by_share=((500, 0.6), (1000, 1.0)))
+    profile = service(gpu=Gpu(sharing=SHARED, power_w=power))
+    half = replace(ONE, gpu_share_milli=500)
+    it = world(profile, allocation=half)
     it.advance(100.0)
-    assert (it.ledger() - before).gpu_seconds == pytest.approx(3 * 0.5 * (100.0 - 89.5))
+    ledger = it.ledger()
+    expected_j = 100.0 * 0.5 * 40.0 + ledger.busy_s * 0.6 * 100.0
+    assert ledger.energy_j == pytest.approx(expected_j, rel=1e-3)
+
+
+def test_core_seconds_follow_the_limit_at_once() -> None:
+    """Two pods of one core for 10 s, then of half a core, then one of them."""
+    it = world(allocation=replace(ONE, replicas=2), rate_rps=5.0)
+    it.advance(10.0)
+    it.apply(replace(ONE, replicas=2, cpu_milli=500))
+    it.advance(20.0)
+    assert it.ledger().cpu_seconds == pytest.approx(2 * 10.0 + 10.0)
+    it.apply(replace(ONE, replicas=1, cpu_milli=500))
+    it.advance(30.0)
+    assert it.ledger().cpu_seconds == pytest.approx(30.0 + 5.0, abs=0.2)
 
 
 def test_instances_come_live_and_double_the_throughput() -> None:

@@ -9,7 +9,7 @@ found with its real batcher, so the controller knows about batching. Defaults ar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isnan
+from math import ceil, isnan
 from operator import attrgetter
 from typing import Any
 
@@ -20,6 +20,9 @@ from gpupilot_agent.baselines.proposing import propose
 from gpupilot_agent.policies import Proposal, View
 from gpupilot_envs.queueing import AT, PENDING, RATE, WINDOW, needs, settle
 from gpupilot_envs.signals import History
+
+HISTORY_S = 960.0
+"""Seconds over which forecast errors are kept: 64 readings of a quarter of a minute."""
 
 _READ = attrgetter("at_s", "window_s", "rate_rps", "pending_requests")
 
@@ -49,10 +52,22 @@ class QueueingModel:
     period_s: float = 15.0
     window_s: float = 15.0
 
+    @property
+    def history_rows(self) -> int:
+        """Readings it looks back on: the same time whatever the period, its hold at least."""
+        return ceil(max(HISTORY_S, self.hold_s) / self.period_s)
+
     def act(self, view: View, memory: Any) -> Proposal:  # noqa: ARG002
         """Ask for the need at once on the way up, for the held need on the way down."""
-        rows = _rows(view.history)
-        need, held, forecast_rps, margin = needs(
+        need, held, forecast_rps, margin = self.needs(view, read_rows(view.history))
+        if isnan(need):
+            return propose(view, view.current.replicas, "no rate yet")
+        why = f"need {need:.2f}, held {held:.2f}: {forecast_rps:.6g} + {margin:.3g} rps"
+        return propose(view, settle(view.current.replicas, need, held), why)
+
+    def needs(self, view: View, rows: NDArray[np.float64]) -> tuple[float, float, float, float]:
+        """Return what :func:`gpupilot_envs.queueing.needs` does, for what runs now."""
+        found: tuple[float, float, float, float] = needs(
             rows,
             0,
             len(rows),
@@ -65,13 +80,10 @@ class QueueingModel:
             self.drain_s,
             self.conformal,
         )
-        if isnan(need):
-            return propose(view, view.current.replicas, "no rate yet")
-        why = f"need {need:.2f}, held {held:.2f}: {forecast_rps:.6g} + {margin:.3g} rps"
-        return propose(view, settle(view.current.replicas, need, held), why)
+        return found
 
 
-def _rows(history: History) -> NDArray[np.float64]:
+def read_rows(history: History) -> NDArray[np.float64]:
     """Return the columns of ``history.matrix()`` the kernel reads, at a tenth of its price."""
     rows = np.full((len(history.readings), PENDING + 1), np.nan)
     if history.readings:

@@ -14,6 +14,7 @@ from gpupilot_agent.baselines.fixed import StaticPeak, StaticReplicas, peak_rps
 from gpupilot_agent.baselines.hpa import Hpa
 from gpupilot_agent.baselines.keda import Keda
 from gpupilot_agent.baselines.kpa import Kpa
+from gpupilot_agent.baselines.queueing_gears import QueueingGears
 from gpupilot_agent.baselines.queueing_model import QueueingModel
 from gpupilot_agent.baselines.ray_serve import RayServe
 from gpupilot_agent.baselines.wva import Wva
@@ -39,7 +40,10 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "dynamo": Dynamo,
     "wva": Wva,
     "queueing": QueueingModel,
+    "queueing-5s": partial(QueueingModel, period_s=5.0, window_s=5.0),
     "predictive": partial(QueueingModel, beta=0.2, conformal=True),
+    "queueing-gears": QueueingGears,
+    "predictive-5s": partial(QueueingModel, beta=0.2, conformal=True, period_s=5.0, window_s=5.0),
     "clairvoyant": Clairvoyant,
 }
 
@@ -135,7 +139,14 @@ SEARCH_SPACES: dict[str, SearchSpace] = {
         "down_window_s": Dimension(low=15.0, high=600.0, default=240.0, log=True),
     },
     "queueing": _QUEUEING,
+    "queueing-5s": _QUEUEING,
     "predictive": _PREDICTIVE,
+    "queueing-gears": {
+        **_PREDICTIVE,
+        "lasting_s": Dimension(low=120.0, high=900.0, default=900.0, log=True),
+        "payback_s": Dimension(low=60.0, high=900.0, default=300.0, log=True),
+    },
+    "predictive-5s": _PREDICTIVE,
     "clairvoyant": {"z": Dimension(low=0.0, high=4.0, default=1.0)},
 }
 """What ``gpupilot tune`` may move; every algorithm gets the same number of trials."""

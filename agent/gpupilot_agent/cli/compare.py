@@ -10,8 +10,8 @@ import typer
 from gpupilot_agent.cli import options, show
 from gpupilot_agent.cli.examples import examples
 from gpupilot_agent.cli.progress import counter, spinner
-from gpupilot_agent.cli.scenes import bundle_of, names_of, scene_of, traces_of
-from gpupilot_agent.cli.scores import print_scores
+from gpupilot_agent.cli.scenes import bundles_of, names_of, scene_of, traces_of
+from gpupilot_agent.cli.scores import print_rows, print_scores
 
 EXAMPLES = examples(
     "gpupilot compare --traces day.parquet --policies static,hpa,keda,kpa,queueing \\\n"
@@ -45,7 +45,12 @@ def compare(
         ),
     ] = None,
     bundle: Annotated[
-        Path | None, typer.Option(help="What `gpupilot train` wrote, for ppo.")
+        list[Path] | None,
+        typer.Option(
+            help="What `gpupilot train` wrote, for ppo, instead of the shipped policy; several, or "
+            "a folder of them, are trainings of one policy from different seeds.",
+            metavar="PATH…",
+        ),
     ] = None,
     target_ms: options.TargetMs = 60.0,
     attainment: options.AttainmentPercent = 99.0,
@@ -62,8 +67,11 @@ def compare(
     Interrupted, the same command goes on where it stopped. A folder with a finished comparison is
     never written into again.
     """
+    from gpupilot_agent.baselines.registry import TUNED
     from gpupilot_agent.comparison import CompareConfig
     from gpupilot_agent.comparison import compare as run
+    from gpupilot_agent.comparison.contenders import LEARNED
+    from gpupilot_agent.generalist import NAME as GENERALIST
     from gpupilot_agent.results import read_summary
     from gpupilot_agent.tuned import read_tuned
 
@@ -75,13 +83,16 @@ def compare(
         cv=cv,
         hours=options.hours_of(hours),
     )
+    names = names_of(policies)
+    if not bundle and any(name.removesuffix(TUNED) == LEARNED for name in names):
+        bundle = [Path(GENERALIST)]
     config = CompareConfig(
         scene=scene,
         traces=traces_of([*traces, *(more or [])]),
-        policies=names_of(policies),
+        policies=names,
         seeds=seeds,
         tuned=None if tuned is None else read_tuned(tuned),
-        bundle=bundle_of(bundle),
+        bundles=bundles_of(bundle or []),
     )
     with counter("comparing") as told:
         summary = read_summary(run(config, out, jobs=jobs, on_progress=told))
@@ -91,6 +102,7 @@ def compare(
         show.as_json(summary.model_dump(mode="json"))
         return
     print_scores(summary)
+    print_rows(summary)
     show.line(f"{out / ('report.html' if report else 'summary.json')}")
 
 

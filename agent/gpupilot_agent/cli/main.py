@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from importlib.metadata import version as installed_version
@@ -11,18 +12,22 @@ import typer
 from gpupilot_agent.cli import (
     accuracy,
     calibrate,
+    card,
     compare,
     demo,
     explain,
+    export,
+    gate,
     model,
     record,
     report,
     simulate,
     stack,
+    study,
     train,
     tune,
 )
-from gpupilot_agent.cli.examples import examples
+from gpupilot_agent.cli.examples import examples, paragraphs
 from gpupilot_agent.cli.outcome import ExitCode, misuse, refuse, tell
 from gpupilot_envs.errors import GpupilotError
 
@@ -45,11 +50,15 @@ app = typer.Typer(
 app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
 app.command("simulate", epilog=simulate.EXAMPLES)(simulate.simulate)
 app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("study", epilog=study.EXAMPLES)(study.study)
 app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("gate", epilog=gate.EXAMPLES)(gate.gate)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("record", epilog=record.EXAMPLES)(record.record)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
+app.command("card", epilog=card.EXAMPLES)(card.card)
+app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
 app.command("model", epilog=model.EXAMPLES)(model.model)
 app.command("accuracy", epilog=accuracy.EXAMPLES)(accuracy.accuracy)
@@ -60,6 +69,10 @@ app.add_typer(stack.app, name="stack", epilog=stack.EXAMPLES, help=stack.HELP)
 def version() -> None:
     """Print the version."""
     typer.echo(installed_version("gpupilot"))
+
+
+for command in app.registered_commands:
+    command.help = paragraphs(inspect.getdoc(command.callback) or "")
 
 
 def run() -> None:

@@ -17,6 +17,29 @@ Profile = Annotated[
         metavar="FILE|NAME",
     ),
 ]
+Profiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Services to train on: files or embedded names; may be given again.",
+        metavar="FILE|NAME",
+        show_default=DEFAULT_PROFILE,
+    ),
+]
+TrainingTraces = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Training traffic, split by day; generated families where none is given.",
+        metavar="PATH…",
+    ),
+]
+MoreTraces = Annotated[
+    list[Path] | None,
+    typer.Argument(help="More traces, as a shell's * gives them.", metavar="PATH"),
+]
+Frames = Annotated[
+    int | None,
+    typer.Option(min=1, help="Service-decisions to train on at most.", show_default="5000000"),
+]
 TargetMs = Annotated[float, typer.Option(help="Latency target of the SLO in milliseconds.")]
 AttainmentPercent = Annotated[
     float, typer.Option(help="Percent of requests that must be answered within the target.")
@@ -25,6 +48,16 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random; same 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
 Out = Annotated[Path, typer.Option(help="Where to write.", metavar="PATH")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes that work at once.")]
+BundleDigest = Annotated[
+    str | None,
+    typer.Option(help="Refuse the policy unless its file has this digest.", metavar="sha256:HEX"),
+]
+BundleKey = Annotated[
+    Path | None,
+    typer.Option(
+        help="Refuse the policy unless this Ed25519 public key (PEM) signed it.", metavar="KEY"
+    ),
+]
 ScaleToReplicas = Annotated[
     float | None,
     typer.Option(help="Scale each trace so that its mean demand is what so many replicas carry."),

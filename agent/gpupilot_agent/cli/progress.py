@@ -6,22 +6,20 @@ Everything goes to standard error, so that standard output holds the result alon
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+if TYPE_CHECKING:
+    # rich takes longer to load than help may take to appear
+    from rich.console import Console
+    from rich.progress import Progress
 
 PLAIN_EVERY_S = 10.0
 """Least seconds between two plain lines."""
+
+ESTIMATE_AFTER_S = 5.0
+"""Seconds after which a plain line says how long is left."""
 
 
 class Meter(Protocol):
@@ -35,17 +33,21 @@ class Meter(Protocol):
 @contextmanager
 def meter(label: str, total: float) -> Iterator[Meter]:
     """Show the progress of ``total`` units of work while the block runs."""
+    with meters([label], total) as (only,):
+        yield only
+
+
+@contextmanager
+def meters(labels: Sequence[str], total: float) -> Iterator[Sequence[Meter]]:
+    """Show the progress of several works side by side, ``total`` units each."""
+    from rich.console import Console
+
     console = Console(stderr=True)
     if console.is_terminal:
         with _bar(console) as progress:
-            task = progress.add_task(label, total=total, note="")
-
-            def show(done: float, note: str = "") -> None:
-                progress.update(task, completed=done, note=note)
-
-            yield show
+            yield [_meter(progress, label, total) for label in labels]
     else:
-        yield _Plain(console, label, total)
+        yield [_Plain(console, label, total) for label in labels]
 
 
 @contextmanager
@@ -58,6 +60,8 @@ def counter(label: str) -> Iterator[Callable[[int, int, str], None]]:
 @contextmanager
 def spinner(label: str) -> Iterator[None]:
     """Say that something of unknown length runs while the block does."""
+    from rich.console import Console
+
     console = Console(stderr=True)
     if not console.is_terminal:
         yield
@@ -66,7 +70,25 @@ def spinner(label: str) -> Iterator[None]:
         yield
 
 
+def _meter(progress: Progress, label: str, total: float) -> Meter:
+    task = progress.add_task(label, total=total, note="")
+
+    def show(done: float, note: str = "") -> None:
+        progress.update(task, completed=done, note=note)
+
+    return show
+
+
 def _bar(console: Console) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -84,7 +106,7 @@ class _Plain:
 
     def __init__(self, console: Console, label: str, total: float) -> None:
         self._console, self._label, self._total = console, label, total
-        self._said_s = time.monotonic()
+        self._began_s = self._said_s = time.monotonic()
         self._ended = False
 
     def __call__(self, done: float, note: str = "") -> None:
@@ -94,5 +116,13 @@ class _Plain:
             return
         self._said_s, self._ended = now_s, self._ended or ends
         share = 100.0 * done / self._total if self._total else 100.0
-        line = f"{self._label}: {share:.0f} % {note}".rstrip()
+        line = f"{self._label}: {share:.0f} % {note}".rstrip() + self._left(done, now_s)
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _left(self, done: float, now_s: float) -> str:
+        """Return how long it will go on, once enough has passed to tell."""
+        elapsed_s = now_s - self._began_s
+        if elapsed_s < ESTIMATE_AFTER_S or not 0.0 < done < self._total:
+            return ""
+        left_s = round(elapsed_s * (self._total - done) / done)
+        return f", {left_s // 60}:{left_s % 60:02d} left"

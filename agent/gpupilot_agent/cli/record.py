@@ -130,8 +130,9 @@ def record(
     """Record a real service from Prometheus, or a simulated one and every decision.
 
     With --prometheus: one file, whole at any time; run again, it goes on after its last row. With
-    --trace: a folder with recording.parquet for `gpupilot calibrate` and decisions.parquet for
-    `gpupilot explain`, from the event-level simulator.
+    --trace: a folder with recording.parquet for `gpupilot calibrate`, decisions.parquet for
+    `gpupilot explain`, and beside it, of a learned policy, policy.npz, from the event-level
+    simulator.
     """
     if (prometheus is None) == (trace is None):
         said = "neither" if trace is None else "both"
@@ -205,7 +206,9 @@ def _simulated(
 ) -> None:
     """Let a policy drive the event-level simulator and write what it left behind."""
     from gpupilot_agent import recorder
+    from gpupilot_agent.bundle import save
     from gpupilot_agent.decision_log import write_decisions
+    from gpupilot_agent.explanation.account import DECISIONS, POLICY, RECORDING
     from gpupilot_envs.workload.recording import read_traffic, write_recording
 
     positive(every=every)
@@ -221,6 +224,7 @@ def _simulated(
     )
     traffic = plausible(trace, read_traffic(trace))
     within(1.0, traffic.duration_s, every=every)
+    weights = bundle_of(bundle)
     with meter(f"recording {scene.profile.name}", traffic.duration_s) as told:
         recording, log = recorder.record(
             scene,
@@ -229,9 +233,11 @@ def _simulated(
             seed=seed,
             every_s=every,
             replicas=replicas,
-            bundle=bundle_of(bundle),
+            bundle=weights,
             on_progress=told,
         )
-    write_recording(out / "recording.parquet", recording)
-    write_decisions(out / "decisions.parquet", log)
+    write_recording(out / RECORDING, recording)
+    write_decisions(out / DECISIONS, log)
+    if log.bundle_sha256 is not None and weights is not None:
+        save(weights, out / POLICY)
     show.line(f"{out}: {len(recording.readings)} readings, {len(log.entries)} decisions")

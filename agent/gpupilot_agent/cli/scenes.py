@@ -89,16 +89,70 @@ def files_of(paths: Iterable[Path]) -> tuple[Path, ...]:
 
 
 def bundle_of(path: Path | None) -> Bundle | None:
-    """Return the policy in a file or in the folder a training left, ``None`` where none is given.
+    """Return the policy in a file or folder, ``None`` where none is given.
 
     Raises:
         BundleRefused: Not a bundle of this version.
     """
-    from gpupilot_agent.bundle import load
+    return None if path is None else trusted(path)
 
-    if path is None:
-        return None
-    return load(path / "policy.npz" if path.is_dir() else path)
+
+def trusted(path: Path, *, digest: str | None = None, key: Path | None = None) -> Bundle:
+    """Return the policy in a file, in the folder of a training, or the one that ships.
+
+    Args:
+        path: File or folder; ``generalist`` where there is none of that name.
+        digest: ``sha256:HEX`` that the file must have.
+        key: Public key that must have signed it.
+
+    Raises:
+        BundleRefused: Not a bundle of this version, or not the one meant.
+        InputInvalid: The digest or the key is none.
+    """
+    from gpupilot_agent.signature import Trust, load_trusted
+
+    return load_trusted(bundle_file(path), Trust(digest=digest, public_key=key))
+
+
+def bundle_file(path: Path) -> Path:
+    """Return the file of a policy: the file itself, a training's, or the one that ships."""
+    from gpupilot_agent.generalist import NAME, generalist_file
+
+    if path.is_dir():
+        return path / "policy.npz"
+    return generalist_file() if str(path) == NAME and not path.exists() else path
+
+
+def bundles_of(paths: Iterable[Path]) -> tuple[Bundle, ...]:
+    """Return the policies in files, in the folders of trainings, or in folders of either.
+
+    The name ``generalist`` stands for the shipped one.
+
+    Raises:
+        BundleRefused: Not a bundle of this version, a folder without one, or one named twice.
+    """
+    from gpupilot_agent.bundle import load
+    from gpupilot_envs.errors import BundleRefused
+
+    found = [
+        file
+        for path in paths
+        for file in (_bundle_files(path) if path.is_dir() else [bundle_file(path)])
+    ]
+    if len(set(found)) < len(found):
+        raise BundleRefused("the same bundle is named twice")
+    return tuple(load(file) for file in found)
+
+
+def _bundle_files(folder: Path) -> list[Path]:
+    """Return the bundle of a training, else every bundle in the folder and one level below."""
+    from gpupilot_envs.errors import BundleRefused
+
+    own = folder / "policy.npz"
+    found = [own] if own.exists() else sorted([*folder.glob("*.npz"), *folder.glob("*/policy.npz")])
+    if not found:
+        raise BundleRefused(f"{folder} holds no policy bundle (policy.npz)")
+    return found
 
 
 def names_of(policies: str) -> tuple[str, ...]:

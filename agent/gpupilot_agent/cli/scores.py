@@ -1,4 +1,4 @@
-"""The table of a comparison: one row per policy, cheapest first."""
+"""The tables of a comparison: every policy, the learned one against each reference, families."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gpupilot_agent.cli import show
 
 if TYPE_CHECKING:
-    from gpupilot_agent.results import Metric, Score, Summary
+    from gpupilot_agent.results import FamilyScore, Metric, Row, Score, Summary
 
 COLUMNS = (
     "policy",
@@ -19,6 +19,9 @@ COLUMNS = (
     "changes/h",
 )
 
+CLASSICAL = ("tuned_queueing", "tuned_predictive")
+"""References that are shown family by family."""
+
 
 def print_scores(summary: Summary) -> None:
     """Print what every policy delivered and what it took, the cheapest first."""
@@ -29,6 +32,72 @@ def print_scores(summary: Summary) -> None:
     )
     rows = [row(name, score, equal.get(name)) for name, score in ranked]
     show.table(f"mean per run; target {100 * float(level):g} % in time", COLUMNS, rows)
+
+
+def print_rows(summary: Summary) -> None:
+    """Print the learned policy against each reference, its families and its trainings."""
+    if not summary.rows:
+        return
+    shown = [_reference(row) for row in summary.rows]
+    show.table(
+        "the learned policy against each reference at equal attainment; below 0 it needs less",
+        ("policy", "against", "at %", "difference", "95 % interval"),
+        [cells for cells in shown if cells is not None],
+    )
+    for note in dict.fromkeys(row.note for row in summary.rows if row.note):
+        show.line(f"  {note}")
+    level = f"{summary.config['targets']['attainment_ratio']:g}"
+    for name in dict.fromkeys(row.policy for row in summary.rows):
+        _print_families(summary, name, level)
+    for found in summary.impossible:
+        show.line(
+            f"BUG: {found.policy} ({found.setting}) took {found.gpu_hours:.3f} GPU-hours on "
+            f"{found.trace}, seed {found.seed}; perfect information needs "
+            f"{found.least_gpu_hours:.3f}"
+        )
+
+
+def _reference(row: Row) -> tuple[str, ...] | None:
+    if row.relative.mean is None and not row.note:
+        return None
+    where = "-" if row.attainment is None else f"{100 * row.attainment:.4g}"
+    what = f"{row.against} (late requests)" if row.kind == "bursts" else row.against
+    return row.policy, what, where, _change(row.relative), _interval(row.relative)
+
+
+def _print_families(summary: Summary, name: str, level: str) -> None:
+    rivals = {
+        row.against: row.families
+        for row in summary.rows
+        if row.policy == name and row.kind in CLASSICAL and f"{row.attainment:g}" == level
+    }
+    rows = [
+        (family, *_family(scores[name], level), *(_both(rivals[rival][family]) for rival in rivals))
+        for family, scores in summary.families.items()
+    ]
+    columns = ("family", "in time %", "GPU-h", "GPU-h at target")
+    show.table(f"{name} by family", (*columns, *(f"against {rival}" for rival in rivals)), rows)
+
+
+def _family(score: FamilyScore, level: str) -> tuple[str, ...]:
+    return (
+        _cell(score.attainment_ratio, ".2f", 100.0),
+        _cell(score.gpu_hours, ".3g"),
+        _cell(score.at_attainment[level], ".3g"),
+    )
+
+
+def _both(metric: Metric) -> str:
+    return f"{_change(metric)} {_interval(metric)}".rstrip(" -") or "-"
+
+
+def _change(metric: Metric) -> str:
+    return "-" if metric.mean is None else f"{100.0 * metric.mean:+.1f} %"
+
+
+def _interval(metric: Metric) -> str:
+    low, high = metric.ci95
+    return "-" if low is None or high is None else f"{100.0 * low:+.1f} to {100.0 * high:+.1f}"
 
 
 def row(name: str, score: Score, at_target: float | None) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -15,10 +16,12 @@ from gpupilot_agent.comparison.scene import Scene, arrivals, first_replicas
 from gpupilot_agent.comparison.traffic import Piece
 from gpupilot_agent.learned import LearnedPolicy
 from gpupilot_agent.oracle import LateCurve, hindsight, isolated_second_curve, late_table
+from gpupilot_agent.perfect import duals
 from gpupilot_agent.policies import Policy
 from gpupilot_envs.limits import Targets
 from gpupilot_envs.profile import ServiceProfile
 from gpupilot_envs.serving.capacity import Capacity
+from gpupilot_envs.serving.speed import share_held_milli
 
 PLAN_INTERVAL_S = 15.0
 
@@ -34,7 +37,7 @@ def build(
     """
     params = dict(contender.params)
     if contender.bundle is not None:
-        return LearnedPolicy(bundle=contender.bundle, margin=params["margin"])
+        return LearnedPolicy(bundle=contender.bundle, price_scale=params["price_scale"])
     if contender.family == ORACLE:
         return planned(scene, piece, seed, asked=contender.asked, margin=params["margin"])
     if contender.family == "static-peak":
@@ -77,6 +80,19 @@ def planned(
     )
     return ScheduledPolicy(
         plan=tuple(int(n) for n in plan.replicas), interval_s=PLAN_INTERVAL_S, name=ORACLE
+    )
+
+
+def proven(scene: Scene, piece: Piece, seed: int) -> tuple[float, ...]:
+    """Return what perfect information proves of the scored part, see :mod:`..perfect`."""
+    scored = _per_second(scene, piece, seed)[math.ceil(piece.warm_up_s) :]
+    return duals(
+        scored,
+        profile=scene.profile,
+        capacity=scene.capacity(),
+        targets=scene.targets,
+        limits=scene.limits,
+        gpu_share=share_held_milli(scene.profile, scene.allocation) / 1000.0,
     )
 
 

@@ -30,7 +30,7 @@ class CompareConfig:
         seeds: Repetitions of each trace, seeds 0 to ``seeds - 1``.
         levels: Attainment levels at which costs are read.
         tuned: Result of ``gpupilot tune``, for names that end in ``-tuned``.
-        bundle: The learned policy, for ``ppo``.
+        bundles: The learned policy, for ``ppo``: one bundle per training seed.
 
     Raises:
         InputInvalid: On construction: a policy is unknown, given twice or lacks its bundle, two
@@ -43,15 +43,17 @@ class CompareConfig:
     seeds: int = 10
     levels: tuple[float, ...] = LEVELS
     tuned: Tuned | None = None
-    bundle: Bundle | None = None
+    bundles: tuple[Bundle, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what no type can."""
         check_names(self.policies)
         check_traces(self.traces)
         learned = [name for name in self.policies if name.removesuffix(TUNED) == LEARNED]
-        if learned and self.bundle is None:
+        if learned and not self.bundles:
             raise InputInvalid("policies", learned[0], "a trained policy bundle; gpupilot train")
+        if len({bundle.sha256 for bundle in self.bundles}) < len(self.bundles):
+            raise InputInvalid("bundles", len(self.bundles), "each trained policy once")
         if self.seeds < 1:
             raise InputInvalid("seeds", self.seeds, "1 or more")
         for level in (*self.levels, self.scene.targets.attainment_ratio):
@@ -72,7 +74,7 @@ class CompareConfig:
             "seeds": self.seeds,
             "levels": list(self.all_levels),
             "tuned": None if self.tuned is None else digest(self.tuned.model_dump(mode="json")),
-            "bundle": None if self.bundle is None else self.bundle.sha256,
+            "bundles": [bundle.sha256 for bundle in self.bundles],
         }
 
 

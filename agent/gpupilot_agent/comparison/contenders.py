@@ -20,14 +20,14 @@ LEARNED = "ppo"
 ORACLE = "oracle"
 CLAIRVOYANT = "clairvoyant"
 
-LEARNED_SPACE: SearchSpace = {"margin": Dimension(low=-1.5, high=4.0, default=0.0)}
+LEARNED_SPACE: SearchSpace = {"price_scale": Dimension(low=0.1, high=10.0, default=1.0, log=True)}
 """What may be tuned of a learned policy: as many trials as every baseline gets."""
 
 FRONTIER_LEVELS = (0.97, 0.985, 0.99, 0.995, 0.999, 1.0)
 """Attainment on the training traffic whose settings are measured again, to draw the frontier."""
 
-_MARGINS = (-0.5, 0.5, 1.0, 2.0, 4.0)
-_CLAIRVOYANT_Z = (0.0, 1.0, 2.0, 3.0, 4.5, 7.0)
+_PRICE_SCALES = (0.1, 0.3, 3.0, 10.0, 30.0)
+_CLAIRVOYANT_Z = (-3.0, -1.5, 0.0, 1.5, 3.0, 6.0)
 _ORACLE_MARGINS = (-0.12, -0.06, 0.0, 0.06, 0.12, 0.25)
 
 
@@ -43,6 +43,7 @@ class Contender:
         params: Parameters over the algorithm's defaults.
         asked: Attainment the policy is asked for.
         main: Whether this setting stands in tables; the others only draw the frontier.
+        training: Of a learned policy: which of its trainings, from 0.
         bundle_sha256: Of a learned policy.
         bundle: The learned policy's weights.
     """
@@ -54,8 +55,14 @@ class Contender:
     params: Params
     asked: float
     main: bool
+    training: int = 0
     bundle_sha256: str | None = None
     bundle: Bundle | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def proves(self) -> bool:
+        """Whether its runs also prove what no policy can beat: one setting of the oracle does."""
+        return self.family == ORACLE and dict(self.params).get("margin") == 0.0
 
     def identity(self) -> dict[str, Any]:
         """Return what determines how it decides."""
@@ -101,28 +108,39 @@ def families_to_tune(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def contenders(
-    name: str, *, asked: float, mean_replicas: float, tuned: Tuned | None, bundle: Bundle | None
+    name: str,
+    *,
+    asked: float,
+    mean_replicas: float,
+    tuned: Tuned | None,
+    bundles: Sequence[Bundle],
 ) -> tuple[Contender, ...]:
     """Return every setting of a policy that is measured, its main setting first.
+
+    Of a learned policy that is every setting of the first training, then of the next.
 
     Args:
         name: One of :func:`known_policies`.
         asked: Attainment of the objective.
         mean_replicas: Mean demand in replicas, for the default of ``static``.
         tuned: Result of ``gpupilot tune``, for names that end in ``-tuned``.
-        bundle: The learned policy, for ``ppo``.
+        bundles: The trainings of the learned policy, for ``ppo``.
 
     Raises:
         InputInvalid: The policy needs a tuned file or a bundle that is not there.
     """
     if name.endswith(TUNED):
-        return _tuned(name, asked, tuned, bundle)
+        return _tuned(name, asked, tuned, bundles)
     if name == ORACLE:
         return _grid(name, "margin", _ORACLE_MARGINS, asked, role="bound")
     if name == CLAIRVOYANT:
         return _grid(name, "z", _CLAIRVOYANT_Z, asked, role="bound")
     if name == LEARNED:
-        return _learned(asked, _required_bundle(name, bundle))
+        return tuple(
+            setting
+            for training, bundle in enumerate(_required(name, bundles))
+            for setting in _learned(asked, bundle, training)
+        )
     params: Params = ()
     if name == "static":
         # the usual caution without a measurement: provision for half utilisation
@@ -131,13 +149,12 @@ def contenders(
 
 
 def _tuned(
-    name: str, asked: float, tuned: Tuned | None, bundle: Bundle | None
+    name: str, asked: float, tuned: Tuned | None, bundles: Sequence[Bundle]
 ) -> tuple[Contender, ...]:
     family = name.removesuffix(TUNED)
     if tuned is None or family not in tuned.policies:
         raise InputInvalid("policies", name, f"a tuned file that holds {family}; run gpupilot tune")
-    if family == LEARNED:
-        bundle = _required_bundle(name, bundle)
+    weights: Sequence[Bundle | None] = _required(name, bundles) if family == LEARNED else (None,)
     search = tuned.policies[family]
     if f"{asked:g}" not in search.chosen:
         known = ", ".join(search.chosen)
@@ -154,25 +171,28 @@ def _tuned(
             tuple(sorted(search.trials[trial].params.items())),
             asked,
             main=trial == chosen,
-            bundle=bundle if family == LEARNED else None,
+            training=training,
+            bundle=bundle,
         )
+        for training, bundle in enumerate(weights)
         for trial in [chosen, *others]
     )
 
 
-def _learned(asked: float, bundle: Bundle) -> tuple[Contender, ...]:
+def _learned(asked: float, bundle: Bundle, training: int) -> tuple[Contender, ...]:
     return tuple(
         _one(
             LEARNED,
-            "as trained" if margin == 0.0 else f"margin {margin:+g}",
+            "as trained" if scale == 1.0 else f"price x {scale:g}",
             LEARNED,
             "learned",
-            (("margin", margin),),
+            (("price_scale", scale),),
             asked,
-            main=margin == 0.0,
+            main=scale == 1.0,
+            training=training,
             bundle=bundle,
         )
-        for margin in (0.0, *_MARGINS)
+        for scale in (1.0, *_PRICE_SCALES)
     )
 
 
@@ -194,6 +214,7 @@ def _one(
     asked: float,
     *,
     main: bool,
+    training: int = 0,
     bundle: Bundle | None = None,
 ) -> Contender:
     return Contender(
@@ -204,12 +225,13 @@ def _one(
         params=params,
         asked=asked,
         main=main,
+        training=training,
         bundle_sha256=None if bundle is None else bundle.sha256,
         bundle=bundle,
     )
 
 
-def _required_bundle(name: str, bundle: Bundle | None) -> Bundle:
-    if bundle is None:
+def _required(name: str, bundles: Sequence[Bundle]) -> Sequence[Bundle]:
+    if not bundles:
         raise InputInvalid("policies", name, "a trained policy bundle; run gpupilot train")
-    return bundle
+    return bundles

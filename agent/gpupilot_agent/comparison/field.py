@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from gpupilot_agent.comparison.config import CompareConfig
 from gpupilot_agent.comparison.contenders import Contender, contenders
-from gpupilot_agent.comparison.summary import Results
+from gpupilot_agent.comparison.table import Results
 from gpupilot_agent.comparison.tasks import Score, Task
 from gpupilot_agent.comparison.traffic import Piece
 
@@ -47,7 +47,7 @@ class Field:
                 asked=config.scene.targets.attainment_ratio,
                 mean_replicas=demand,
                 tuned=config.tuned,
-                bundle=config.bundle,
+                bundles=config.bundles,
             )
         )
         return cls(config=config, contenders=tuple(every), pieces=pieces)
@@ -60,7 +60,8 @@ class Field:
                 contender=contender,
                 pieces=pieces,
                 seed=seed,
-                keep_timeline=contender.main or contender.role == "bound",
+                keep_timeline=contender.training == 0
+                and (contender.main or contender.role == "bound"),
             )
             for seed in range(self.config.seeds)
             for trace, pieces in self.pieces.items()
@@ -71,11 +72,13 @@ class Field:
         """Return whose run stands for a policy in the tables, run by run.
 
         A policy runs with one setting everywhere. A bound is granted the setting that was best
-        in each run: the cheapest that met the objective, else the closest to it.
+        in each run: the cheapest that met the objective, else the closest to it. Of a learned
+        policy this is the first training.
         """
         chosen: dict[Place, Contender] = {}
-        for name in dict.fromkeys(contender.name for contender in self.contenders):
-            variants = [contender for contender in self.contenders if contender.name == name]
+        first = [contender for contender in self.contenders if contender.training == 0]
+        for name in dict.fromkeys(contender.name for contender in first):
+            variants = [contender for contender in first if contender.name == name]
             title = variants[0] if variants[0].main else _title(variants[0])
             for trace in self.pieces:
                 for seed in range(self.config.seeds):
@@ -86,17 +89,25 @@ class Field:
         return chosen
 
     def results(self, scores: Mapping[Place, Score]) -> Results:
-        """Return the scores as a table of contenders by traces by seeds."""
+        """Return the scores as tables of trainings by traces by seeds."""
         everything = dict(scores)
         for place, pick in self.mains(scores).items():
             everything[place] = scores[(pick, *place[1:])]
-        titles = dict.fromkeys(contender for contender, _, _ in everything)
+        tables: dict[tuple[str, str], list[Contender]] = {}
+        for contender in dict.fromkeys(contender for contender, _, _ in everything):
+            tables.setdefault((contender.name, contender.setting), []).append(contender)
         seeds = range(self.config.seeds)
-        table = {
-            title: [[everything[title, trace, seed] for seed in seeds] for trace in self.pieces]
-            for title in titles
-        }
-        return Results(traces=tuple(self.pieces), scores=table)
+        return Results(
+            traces=tuple(self.pieces),
+            families=tuple(trace.family for trace in self.config.traces),
+            scores={
+                trainings[0]: [
+                    [[everything[each, trace, seed] for seed in seeds] for trace in self.pieces]
+                    for each in trainings
+                ]
+                for trainings in tables.values()
+            },
+        )
 
     def _best(
         self, variants: Sequence[Contender], place: Place, scores: Mapping[Place, Score]

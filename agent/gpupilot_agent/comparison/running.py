@@ -14,20 +14,20 @@ from gpupilot_agent import tracking
 from gpupilot_agent.comparison.config import CompareConfig
 from gpupilot_agent.comparison.contenders import Contender
 from gpupilot_agent.comparison.field import Field, Place
+from gpupilot_agent.comparison.rows import family_score, family_scores, impossible, perfect, rows
 from gpupilot_agent.comparison.searching import searched, without_search
 from gpupilot_agent.comparison.summary import (
-    Results,
     at_attainment,
     frontiers,
     paired,
     paired_by_trace,
     policy_scores,
-    read_frontiers,
     trace_scores,
 )
+from gpupilot_agent.comparison.table import Results
 from gpupilot_agent.comparison.tasks import Progress, Task, sweep, timeline_file
 from gpupilot_agent.evaluation import CONFIDENCE, RESAMPLES
-from gpupilot_agent.results import Summary, write_summary
+from gpupilot_agent.results import Summary, Training, write_summary
 from gpupilot_envs.atomic import atomic_path, write_text
 
 SUMMARY = "summary.json"
@@ -108,7 +108,7 @@ def describe(config: CompareConfig, field: Field) -> dict[str, Any]:
 
 
 def _summary(config: CompareConfig, described: dict[str, Any], results: Results) -> Summary:
-    read = read_frontiers(results, config.all_levels)
+    read = {name: results.frontier(name) for name in results.mains}
     costs = at_attainment(read, config.all_levels)
     identity = config.identity()
     return Summary(
@@ -124,18 +124,40 @@ def _summary(config: CompareConfig, described: dict[str, Any], results: Results)
         paired=paired(results, read, config.all_levels),
         paired_by_trace=paired_by_trace(results),
         frontiers=frontiers(results),
+        families=family_scores(results, config.all_levels),
+        trainings=_trainings(config, results),
+        rows=rows(results, config.all_levels),
+        perfect=perfect(results, config.all_levels),
+        impossible=impossible(results),
         config=described,
         environment=tracking.environment(),
         hashes={
             "profile": tracking.digest(identity["scene"]["profile"]),
             "traces": identity["traces"],
             "tuned": identity["tuned"],
-            "bundle": identity["bundle"],
+            "bundles": identity["bundles"],
             "config": tracking.digest(identity),
             "tuned_on": {} if config.tuned is None else dict(config.tuned.hashes.get("traces", {})),
-            "trained_on": {} if config.bundle is None else dict(config.bundle.trace_hashes),
+            "trained_on": {
+                name: sha256
+                for bundle in config.bundles
+                for name, sha256 in bundle.trace_hashes.items()
+            },
         },
     )
+
+
+def _trainings(config: CompareConfig, results: Results) -> tuple[Training, ...]:
+    """Return the row of every training of every learned policy."""
+    found = []
+    for name, main in results.mains.items():
+        if main.role != "learned":
+            continue
+        for bundle, alone in zip(config.bundles, results.by_training(name), strict=True):
+            score = family_score(alone, name, config.all_levels)
+            trained = {"policy": name, "bundle": bundle.sha256, "seeds": dict(bundle.seeds)}
+            found.append(Training.model_validate({**score.model_dump(), **trained}))
+    return tuple(found)
 
 
 def _write_series(out: Path, tasks: Mapping[Place, Task], mains: Mapping[Place, Contender]) -> None:

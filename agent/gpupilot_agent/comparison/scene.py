@@ -40,6 +40,8 @@ class Scene:
         scale_to_replicas: Mean demand of every trace in replicas; ``None`` keeps its rates.
         hours: Hours of each trace that are scored; ``None`` scores everything.
         warm_up_s: Seconds before every scored window.
+        block_s: Length of the windows that intervals resample; ``None`` takes each scored stretch
+            whole.
     """
 
     profile: ServiceProfile
@@ -51,6 +53,7 @@ class Scene:
     scale_to_replicas: float | None = None
     hours: float | None = 4.0
     warm_up_s: float = 600.0
+    block_s: float | None = None
 
     @property
     def allocation(self) -> Allocation:

@@ -46,7 +46,7 @@ def searched(
         trials=TRIALS,
         seeds=1,
         levels=config.all_levels,
-        bundle=config.bundle,
+        bundle=config.bundles[0] if config.bundles else None,
     )
     folder = out / FOLDER
     if not (folder / "tuned.json").exists():

@@ -3,62 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpupilot_agent.comparison.contenders import ORACLE, Contender
-from gpupilot_agent.comparison.tasks import Score as Scored
-from gpupilot_agent.evaluation import (
-    Estimate,
-    Statistic,
-    estimate,
-    interval_of,
-    mean,
-    mean_difference,
-    ratio,
-    ratio_difference,
-    relative_difference,
-)
+from gpupilot_agent.comparison.table import Results
+from gpupilot_agent.evaluation import Estimate, Statistic, estimate, mean, ratio
 from gpupilot_agent.frontier import Frontier
 from gpupilot_agent.results import FrontierPoint, LatencyMs, Metric, Paired, Score
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Results:
-    """Scores of every setting of every policy, arranged by trace and seed.
-
-    Attributes:
-        traces: Names in the order of the rows.
-        scores: Per contender, one list per trace of one score per seed.
-    """
-
-    traces: tuple[str, ...]
-    scores: Mapping[Contender, Sequence[Sequence[Scored]]]
-
-    def of(self, contender: Contender, name: str) -> Floats:
-        """Return one number of every run, shape ``(traces, seeds)``, NaN where unknown."""
-        rows = [[getattr(score, name) for score in row] for row in self.scores[contender]]
-        return np.array(rows, dtype=np.float64)
-
-    def only(self, trace: str) -> Results:
-        """Return the results on one trace."""
-        at = self.traces.index(trace)
-        kept = {contender: [rows[at]] for contender, rows in self.scores.items()}
-        return Results(traces=(trace,), scores=kept)
-
-    @property
-    def mains(self) -> dict[str, Contender]:
-        """The setting of each policy that stands in tables, by the policy's name."""
-        return {c.name: c for c in self.scores if c.main}
-
-    def variants(self, name: str) -> list[Contender]:
-        """Every measured setting of a policy, the main one included."""
-        return [contender for contender in self.scores if contender.name == name]
 
 
 def policy_scores(results: Results) -> dict[str, Score]:
@@ -68,7 +24,7 @@ def policy_scores(results: Results) -> dict[str, Score]:
 
 def trace_scores(results: Results) -> dict[str, dict[str, Score]]:
     """Return every policy's score trace by trace."""
-    return {trace: policy_scores(results.only(trace)) for trace in results.traces}
+    return {trace: policy_scores(results.only([trace])) for trace in results.traces}
 
 
 def frontiers(results: Results) -> dict[str, tuple[FrontierPoint, ...]]:
@@ -79,18 +35,13 @@ def frontiers(results: Results) -> dict[str, tuple[FrontierPoint, ...]]:
     }
 
 
-def read_frontiers(results: Results, levels: Sequence[float]) -> dict[str, Frontier]:
-    """Return the cost of every policy at every level, read from its measured settings."""
-    return {name: Frontier.of(*_settings(results, name), levels) for name in results.mains}
-
-
 def at_attainment(
     costs: Mapping[str, Frontier], levels: Sequence[float]
 ) -> dict[str, dict[str, Estimate]]:
     """Return the cost of every policy at every level with its interval."""
     return {
-        f"{level:g}": {name: frontier.estimate(at) for name, frontier in costs.items()}
-        for at, level in enumerate(levels)
+        f"{level:g}": {name: frontier.estimate(level) for name, frontier in costs.items()}
+        for level in levels
     }
 
 
@@ -98,26 +49,34 @@ def paired(
     results: Results, costs: Mapping[str, Frontier], levels: Sequence[float]
 ) -> tuple[Paired, ...]:
     """Return the difference of every two policies, and of their costs at equal attainment."""
+    mains = results.mains
+    attained = {name: results.attainment(mains[name]) for name in mains}
+    spent = {name: results.gpu_hours(mains[name]) for name in mains}
+    at = {
+        level: {name: frontier.samples(level) for name, frontier in costs.items()}
+        for level in levels
+    }
     rows: list[Paired] = []
-    for a, b in combinations(results.mains, 2):
-        rows += [_attainment_pair(results, a, b), _cost_pair(results, a, b)]
-        rows += [_level_pair(a, b, costs, at, level) for at, level in enumerate(levels)]
+    for a, b in combinations(mains, 2):
+        rows.append(_pair(a, b, "attainment_ratio", attained, relative=False))
+        rows.append(_pair(a, b, "gpu_hours", spent))
+        rows += [_pair(a, b, f"gpu_hours@{level:g}", at[level]) for level in levels]
     return tuple(rows)
 
 
 def paired_by_trace(results: Results) -> dict[str, tuple[Paired, ...]]:
     """Return the differences of attainment and cost trace by trace."""
-    return {trace: paired(results.only(trace), {}, ()) for trace in results.traces}
+    return {trace: paired(results.only([trace]), {}, ()) for trace in results.traces}
 
 
 def _score(results: Results, contender: Contender) -> Score:
     def averaged(name: str) -> Metric:
-        return _metric(mean, results.of(contender, name))
+        return _metric(results, mean, results.of_runs(contender, name))
 
-    hours = results.of(contender, "scored_s") / 3600.0
+    hours = results.of_runs(contender, "scored_s") / 3600.0
     return Score(
-        attainment_ratio=_metric(ratio, *_attainment(results, contender)),
-        gpu_hours=averaged("gpu_hours"),
+        attainment_ratio=_sampled(results.attainment(contender)),
+        gpu_hours=_sampled(results.gpu_hours(contender)),
         gpu_hours_vs_oracle=_against(results, contender),
         energy_kwh=averaged("energy_kwh"),
         co2_g=averaged("co2_g"),
@@ -126,26 +85,33 @@ def _score(results: Results, contender: Contender) -> Score:
             p95=averaged("latency_p95_ms"),
             p99=averaged("latency_p99_ms"),
         ),
-        scale_events_per_hour=_metric(ratio, results.of(contender, "replica_changes"), hours),
+        scale_events_per_hour=_metric(
+            results, ratio, results.of_runs(contender, "replica_changes"), hours
+        ),
         pod_restarts=averaged("pod_restarts"),
         recovery_s=averaged("recovery_s"),
+        overridden_ratio=_metric(
+            results,
+            ratio,
+            results.of_runs(contender, "overridden"),
+            results.of_runs(contender, "decisions"),
+        ),
     )
 
 
-def _metric(statistic: Statistic, *columns: Floats) -> Metric:
-    return Metric.of(estimate(statistic, *columns))
+def _metric(results: Results, statistic: Statistic, *columns: Floats) -> Metric:
+    return Metric.of(estimate(statistic, *columns, design=results.by_run))
 
 
-def _attainment(results: Results, contender: Contender) -> tuple[Floats, Floats]:
-    return results.of(contender, "in_time"), results.of(contender, "requests")
+def _sampled(samples: Floats) -> Metric:
+    return Metric.of(Estimate.of(samples))
 
 
 def _against(results: Results, contender: Contender) -> Metric:
     oracle = results.mains.get(ORACLE)
     if oracle is None:
         return Metric.of(Estimate(mean=None, ci95=None))
-    costs = (results.of(contender, "gpu_hours"), results.of(oracle, "gpu_hours"))
-    return _metric(ratio, *costs)
+    return _sampled(results.gpu_hours(contender) / results.gpu_hours(oracle))
 
 
 def _points(results: Results, name: str) -> list[FrontierPoint]:
@@ -154,58 +120,24 @@ def _points(results: Results, name: str) -> list[FrontierPoint]:
             setting=contender.setting,
             params=dict(contender.params),
             asked_attainment=contender.asked,
-            attainment_ratio=_metric(ratio, *_attainment(results, contender)),
-            gpu_hours=_metric(mean, results.of(contender, "gpu_hours")),
+            attainment_ratio=_sampled(results.attainment(contender)),
+            gpu_hours=_sampled(results.gpu_hours(contender)),
         )
         for contender in results.variants(name)
     ]
 
 
-def _settings(results: Results, name: str) -> tuple[Floats, Floats, Floats]:
-    """Return requests in time, all requests and cost, each ``(settings, traces, seeds)``."""
-    variants = results.variants(name)
-    stacks = [
-        np.stack([results.of(contender, column) for contender in variants])
-        for column in ("in_time", "requests", "gpu_hours")
-    ]
-    return stacks[0], stacks[1], stacks[2]
-
-
-def _attainment_pair(results: Results, a: str, b: str) -> Paired:
-    columns = _both(results, a, b, "in_time", "requests")
-    diff = estimate(ratio_difference, *columns)
-    return _pair(a, b, "attainment_ratio", diff, Estimate(mean=None, ci95=None))
-
-
-def _cost_pair(results: Results, a: str, b: str) -> Paired:
-    columns = _both(results, a, b, "gpu_hours")
-    diff = estimate(mean_difference, *columns)
-    return _pair(a, b, "gpu_hours", diff, estimate(relative_difference, *columns))
-
-
-def _level_pair(a: str, b: str, costs: Mapping[str, Frontier], at: int, level: float) -> Paired:
-    metric = f"gpu_hours@{level:g}"
-    value_a, value_b = float(costs[a].costs[at]), float(costs[b].costs[at])
-    if not np.isfinite([value_a, value_b]).all():
-        nothing = Estimate(mean=None, ci95=None)
-        return _pair(a, b, metric, nothing, nothing)
-    draws_a, draws_b = costs[a].replicates[at], costs[b].replicates[at]
-    diff = Estimate(mean=value_a - value_b, ci95=interval_of(draws_a - draws_b))
-    relative = Estimate(mean=value_a / value_b - 1.0, ci95=interval_of(draws_a / draws_b - 1.0))
-    return _pair(a, b, metric, diff, relative)
-
-
-def _both(results: Results, a: str, b: str, *names: str) -> list[Floats]:
-    mains = results.mains
-    return [results.of(mains[policy], name) for policy in (a, b) for name in names]
-
-
-def _pair(a: str, b: str, metric: str, diff: Estimate, relative: Estimate) -> Paired:
+def _pair(
+    a: str, b: str, metric: str, samples: Mapping[str, Floats], *, relative: bool = True
+) -> Paired:
+    """Return the difference of two policies whose samples were drawn alike."""
+    diff = Estimate.of(samples[a] - samples[b])
+    share = Estimate.of(samples[a] / samples[b] - 1.0 if relative else np.full(1, np.nan))
     return Paired(
         a=a,
         b=b,
         metric=metric,
         diff=diff.mean,
         ci95=diff.ci95 or (None, None),
-        relative=Metric.of(relative),
+        relative=Metric.of(share),
     )

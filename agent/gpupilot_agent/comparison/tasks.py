@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gpupilot_agent.comparison.building import build
+from gpupilot_agent.comparison.building import build, proven
 from gpupilot_agent.comparison.contenders import Contender
 from gpupilot_agent.comparison.scene import Scene, play, total
 from gpupilot_agent.comparison.traffic import Piece
 from gpupilot_agent.evaluation import recovery_s
-from gpupilot_agent.rollout import TIMELINE_COLUMNS, Run
+from gpupilot_agent.rollout import TIMELINE_COLUMNS, Decision, Run
 from gpupilot_agent.tracking import digest
 from gpupilot_envs.atomic import write_bytes, write_text
+from gpupilot_envs.reasons import Reason
 from gpupilot_envs.serving.ledger import Ledger
 
-VERSION = 1
+VERSION = 2
 """Counted up whenever a task would give other numbers for the same description."""
 
 Progress = Callable[[int, int, str], None]
@@ -74,6 +76,15 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What one scored window measured; see :class:`Score`."""
+
+    requests: int
+    in_time: int
+    gpu_hours: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """What one task measured; ``None`` where it cannot be known.
 
@@ -92,6 +103,11 @@ class Score:
         recovery_s: Mean time back to target after the rate stepped up.
         decisions: Decisions taken.
         held: Decisions the guardrail changed, by reason.
+        overridden: Decisions the guardrail changed.
+        unfamiliar: Decisions on what the policy was not trained on.
+        geared: Whether it moved anything but the replicas.
+        windows: Requests, requests in time and GPU-hours window by window.
+        duals: Of the oracle: what it proves, window by window, see :mod:`gpupilot_agent.perfect`.
     """
 
     scored_s: float
@@ -108,6 +124,11 @@ class Score:
     recovery_s: float | None
     decisions: int
     held: dict[str, int]
+    overridden: int
+    unfamiliar: int
+    geared: bool
+    windows: tuple[Window, ...]
+    duals: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +145,18 @@ def execute(task: Task) -> Outcome:
     return Outcome(
         score=_scored(task, runs), timeline=_timeline(task, runs) if task.keep_timeline else None
     )
+
+
+def in_memory(
+    tasks: Sequence[Task], *, jobs: int | None, on_progress: Progress
+) -> dict[str, Score]:
+    """Run every task and return all scores by key; nothing is written or resumed."""
+    unique = {task.key: task for task in tasks}
+    found: dict[str, Score] = {}
+    for key, outcome in _parallel(unique, jobs):
+        found[key] = outcome.score
+        on_progress(len(found), len(unique), unique[key].contender.name)
+    return found
 
 
 def sweep(
@@ -173,7 +206,7 @@ def _scored(task: Task, runs: list[Run]) -> Score:
     return Score(
         scored_s=sum(run.scored_s for run in runs),
         requests=int(ledger.requests),
-        in_time=min(int(ledger.in_time), int(ledger.requests)),
+        in_time=sum(_window(run.scored).in_time for run in runs),
         gpu_hours=ledger.gpu_seconds / 3600.0,
         energy_kwh=ledger.energy_j / JOULES_PER_KWH,
         co2_g=ledger.co2_g if np.isfinite(ledger.co2_g) else None,
@@ -185,6 +218,60 @@ def _scored(task: Task, runs: list[Run]) -> Score:
         recovery_s=_recovery(task, runs),
         decisions=sum(len(run.decisions) for run in runs),
         held=_held(runs),
+        overridden=sum(decision.held for run in runs for decision in run.decisions),
+        unfamiliar=sum(
+            Reason.OUT_OF_DISTRIBUTION in decision.reasons
+            for run in runs
+            for decision in run.decisions
+        ),
+        geared=any(_geared(task.scene, decision) for run in runs for decision in run.decisions),
+        windows=tuple(
+            window
+            for run, piece in _with_pieces(task, runs)
+            for window in _windows(task, run, piece)
+        ),
+        duals=_duals(task) if task.contender.proves else (),
+    )
+
+
+def _geared(scene: Scene, decision: Decision) -> bool:
+    asked_for = scene.allocation
+    return replace(decision.granted, replicas=asked_for.replicas) != asked_for
+
+
+def _windows(task: Task, run: Run, piece: Piece) -> list[Window]:
+    """Return the windows of one stretch: itself, or blocks of equal length."""
+    block_s = task.scene.block_s
+    if block_s is None:
+        return [_window(run.scored)]
+    rows = _after_warm_up(run, piece)
+    blocks = max(1, math.floor(piece.scored_s / block_s + 0.5))
+    into_s = rows["t_s"] - piece.warm_up_s - 0.5 * rows["interval_s"]
+    block = np.minimum((into_s / piece.scored_s * blocks).astype(np.int64), blocks - 1)
+    requests, late, gpu_s = (
+        np.bincount(block, weights=rows[name], minlength=blocks)
+        for name in ("requests", "late", "gpu_seconds")
+    )
+    return [
+        Window(
+            requests=int(requests[at]),
+            in_time=int(max(requests[at] - late[at], 0.0)),
+            gpu_hours=float(gpu_s[at]) / 3600.0,
+        )
+        for at in range(blocks)
+    ]
+
+
+def _duals(task: Task) -> tuple[tuple[float, ...], ...]:
+    return tuple(proven(task.scene, piece, task.seed) for piece in task.pieces)
+
+
+def _window(ledger: Ledger) -> Window:
+    requests = int(ledger.requests)
+    return Window(
+        requests=requests,
+        in_time=min(int(ledger.in_time), requests),
+        gpu_hours=ledger.gpu_seconds / 3600.0,
     )
 
 
@@ -251,4 +338,7 @@ def _store(folder: Path, key: str, outcome: Outcome) -> None:
 
 
 def _load(folder: Path, key: str) -> Score:
-    return Score(**json.loads(_file(folder, key).read_text(encoding="utf-8")))
+    document = json.loads(_file(folder, key).read_text(encoding="utf-8"))
+    windows = tuple(Window(**window) for window in document.pop("windows"))
+    duals = tuple(tuple(values) for values in document.pop("duals"))
+    return Score(**document, windows=windows, duals=duals)

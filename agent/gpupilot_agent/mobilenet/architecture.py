@@ -7,15 +7,20 @@ operators, shapes and cost as the public weights; its answers mean nothing.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from gpupilot_agent.triton.repository import CLASSES, IMAGE_SHAPE, INPUT, OUTPUT
+from gpupilot_envs.errors import StackFailed
 
 OPSET = 17
 IR_VERSION = 8
@@ -35,6 +40,9 @@ BLOCKS = (
 expansion (0 for none), stride (of the latter), expansion, channels."""
 HEAD = (960, 1280)
 """Channels of the convolutions before and after the pooling."""
+CONVOLUTIONS = 46
+PARAMETERS = (3_700_000, 3_900_000)
+"""Weights with normalisation folded or not."""
 
 
 @dataclass(slots=True)
@@ -146,3 +154,38 @@ def _model(graph: _Graph, seed: int) -> onnx.ModelProto:
     model.ir_version = IR_VERSION
     onnx.checker.check_model(model)
     return model
+
+
+def inspected(path: Path) -> int:
+    """Return the number of weights in an ONNX file that is MobileNetV4 conv small.
+
+    Raises:
+        StackFailed: Another network, or not one at all; says what differs.
+    """
+    try:
+        model = onnx.load(path)
+    except (OSError, DecodeError) as error:
+        raise StackFailed(f"{path} is no ONNX file: {error}") from error
+    graph = model.graph
+    names = {weight.name for weight in graph.initializer}
+    inputs = {value.name: _shape(value) for value in graph.input if value.name not in names}
+    outputs = {value.name: _shape(value) for value in graph.output}
+    if {name: shape[1:] for name, shape in inputs.items()} != {INPUT: list(IMAGE_SHAPE)}:
+        raise StackFailed(f"{path}: inputs {inputs}, expected {INPUT} (batch, 3, 224, 224)")
+    if {name: shape[1:] for name, shape in outputs.items()} != {OUTPUT: [CLASSES]}:
+        raise StackFailed(f"{path}: outputs {outputs}, expected {OUTPUT} (batch, {CLASSES})")
+    convolutions = Counter(node.op_type for node in graph.node)["Conv"]
+    parameters = sum(_size(weight) for weight in graph.initializer)
+    if convolutions != CONVOLUTIONS or not PARAMETERS[0] <= parameters <= PARAMETERS[1]:
+        said = f"{convolutions} convolutions and {parameters:,} weights"
+        raise StackFailed(f"{path} has {said}; MobileNetV4 conv small has {CONVOLUTIONS} and 3.8 M")
+    return parameters
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[int]:
+    """Return the dimensions; 0 where one is symbolic."""
+    return [int(dimension.dim_value) for dimension in value.type.tensor_type.shape.dim]
+
+
+def _size(weight: onnx.TensorProto) -> int:
+    return math.prod(weight.dims)

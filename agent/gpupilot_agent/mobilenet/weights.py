@@ -8,21 +8,15 @@ the first download's checksum is kept and held against every later one.
 
 from __future__ import annotations
 
-import math
 import os
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from gpupilot_agent.mobilenet import download
-from gpupilot_agent.triton.repository import CLASSES, IMAGE_SHAPE, INPUT, OUTPUT
 from gpupilot_envs.atomic import write_bytes, write_text
 from gpupilot_envs.errors import StackFailed
-
-if TYPE_CHECKING:
-    import onnx
 
 HUB = "https://huggingface.co"
 HUB_VARIABLE = "HF_ENDPOINT"
@@ -30,9 +24,6 @@ HUB_VARIABLE = "HF_ENDPOINT"
 HUB_REPOSITORY = "onnx-community/mobilenetv4_conv_small.e2400_r224_in1k"
 HUB_FILE = "onnx/model.onnx"
 PUBLIC = "mobilenetv4-public.onnx"
-CONVOLUTIONS = 46
-PARAMETERS = (3_700_000, 3_900_000)
-"""Weights with normalisation folded or not."""
 
 OFFLINE = "offline, `gpupilot model --weights seeded` builds the same network, untrained"
 
@@ -85,37 +76,8 @@ def read_card(model: Path) -> Card | None:
         return None
 
 
-def inspected(path: Path) -> int:
-    """Return the number of weights in an ONNX file that is MobileNetV4 conv small.
-
-    Raises:
-        StackFailed: Another network, or not one at all; says what differs.
-    """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        model = onnx.load(path)
-    except (OSError, DecodeError) as error:
-        raise StackFailed(f"{path} is no ONNX file: {error}") from error
-    graph = model.graph
-    names = {weight.name for weight in graph.initializer}
-    inputs = {value.name: _shape(value) for value in graph.input if value.name not in names}
-    outputs = {value.name: _shape(value) for value in graph.output}
-    if {name: shape[1:] for name, shape in inputs.items()} != {INPUT: list(IMAGE_SHAPE)}:
-        raise StackFailed(f"{path}: inputs {inputs}, expected {INPUT} (batch, 3, 224, 224)")
-    if {name: shape[1:] for name, shape in outputs.items()} != {OUTPUT: [CLASSES]}:
-        raise StackFailed(f"{path}: outputs {outputs}, expected {OUTPUT} (batch, {CLASSES})")
-    convolutions = Counter(node.op_type for node in graph.node)["Conv"]
-    parameters = sum(_size(weight) for weight in graph.initializer)
-    if convolutions != CONVOLUTIONS or not PARAMETERS[0] <= parameters <= PARAMETERS[1]:
-        said = f"{convolutions} convolutions and {parameters:,} weights"
-        raise StackFailed(f"{path} has {said}; MobileNetV4 conv small has {CONVOLUTIONS} and 3.8 M")
-    return parameters
-
-
 def _build(target: Path, seed: int) -> Card:
-    from gpupilot_agent.mobilenet.architecture import build
+    from gpupilot_agent.mobilenet.architecture import build, inspected
 
     write_bytes(target, build(seed).SerializeToString(deterministic=True))
     return Card(
@@ -128,6 +90,8 @@ def _build(target: Path, seed: int) -> Card:
 
 def _download(target: Path, revision: str, known: Card | None) -> Card:
     """Fetch the public file: continued where it broke off, checked, kept whole or not at all."""
+    from gpupilot_agent.mobilenet.architecture import inspected
+
     hub = os.environ.get(HUB_VARIABLE, HUB).rstrip("/")
     url = f"{hub}/{HUB_REPOSITORY}/resolve/{revision}/{HUB_FILE}"
     try:
@@ -157,12 +121,3 @@ def _download(target: Path, revision: str, known: Card | None) -> Card:
 
 def _card_path(model: Path) -> Path:
     return model.with_suffix(".json")
-
-
-def _shape(value: onnx.ValueInfoProto) -> list[int]:
-    """Return the dimensions; 0 where one is symbolic."""
-    return [int(dimension.dim_value) for dimension in value.type.tensor_type.shape.dim]
-
-
-def _size(weight: onnx.TensorProto) -> int:
-    return math.prod(weight.dims)

@@ -47,6 +47,7 @@ def headline(reading: Reading) -> str:
 def findings(reading: Reading) -> tuple[Finding, ...]:
     """Return what a decision needs to know, most important first."""
     return (
+        *_impossible(reading),
         *_seen_before(reading),
         *_rivals(reading),
         *_by_trace(reading),
@@ -54,6 +55,18 @@ def findings(reading: Reading) -> tuple[Finding, ...]:
         *_missed(reading),
         *_bounds(reading),
     )
+
+
+def _impossible(reading: Reading) -> list[Finding]:
+    found = reading.summary.impossible
+    if not found:
+        return []
+    who = listing(list(dict.fromkeys(run.policy for run in found)))
+    text = (
+        f"BUG: {len(found)} runs of {who} cost less than perfect information allows; trust no "
+        "number of this report before it is found."
+    )
+    return [Finding(verdict="worse", text=text)]
 
 
 def _seen_before(reading: Reading) -> list[Finding]:

@@ -16,9 +16,15 @@ def facts(reading: Reading) -> list[tuple[str, str]]:
         ("Objective", f"{percent(reading.target)} within {reading.latency_ms:g} ms"),
         ("Policies", f"{len(reading.contestants)}" + (f" and {bounds} bounds" if bounds else "")),
         ("Traffic", f"{_count(len(traces), 'trace')}, {_hours(config):.3g} h scored"),
-        ("Repetitions", _count(len(seeds), "seed")),
+        ("Repetitions", _repetitions(reading, len(seeds))),
         ("Mean demand", _demand(config)),
     ]
+
+
+def _repetitions(reading: Reading, seeds: int) -> str:
+    trainings = len({row.bundle for row in reading.summary.trainings})
+    told = _count(seeds, "seed")
+    return told if trainings < 2 else f"{told}, {trainings} trainings"
 
 
 def method(reading: Reading) -> list[str]:
@@ -42,8 +48,8 @@ def method(reading: Reading) -> list[str]:
         "objective on separate training traffic; the others run as published. The setting was "
         "fixed before any trace of this report was seen.",
         f"Intervals: {config['intervals']['resamples']} bootstrap samples, "
-        "95 %. Over several traces both traces and seeds are resampled; on one trace its seeds. "
-        "Differences are paired run by run.",
+        "95 %, resampled in levels: traces, windows within them, seeds within those, and the "
+        "trainings of the learned policy beside them. Differences are paired run by run.",
         "GPU-hours at an attainment are read between measured settings, linear in the logarithm "
         "of the late share, never beyond them.",
     ]

@@ -11,6 +11,8 @@ from gpupilot_agent.results import Metric, Score
 
 Row = Sequence[str]
 
+_UNKNOWN = Metric(mean=None, ci95=(None, None))
+
 
 def overall(reading: Reading) -> str:
     """Return one row per policy with every metric and its interval."""
@@ -34,6 +36,61 @@ def levels(reading: Reading) -> str:
         rows.append((escape(name), *cells))
     note = '<p class="quiet">&ndash;: no measured setting on both sides of the level.</p>'
     return _table(head, rows, focus=reading.focus) + note
+
+
+def references(reading: Reading) -> str:
+    """Return the learned policy against each reference, overall and family by family."""
+    rows = [row for row in reading.summary.rows if row.relative.mean is not None or row.note]
+    families = list(reading.summary.families)
+    head = ("policy", "against", "at", "difference", *families, "")
+    body = [
+        (
+            escape(row.policy),
+            escape(f"{row.against}, late requests" if row.kind == "bursts" else row.against),
+            "&ndash;" if row.attainment is None else percent(row.attainment),
+            _change(row.relative),
+            *(_change(row.families.get(family, _UNKNOWN)) for family in families),
+            f'<span class="why">{escape(row.note)}</span>',
+        )
+        for row in rows
+    ]
+    return _table(head, body)
+
+
+def families(reading: Reading) -> str:
+    """Return attainment and GPU-hours at the objective of every policy on every family."""
+    level = f"{reading.target:g}"
+    rows = []
+    for family, scores in reading.summary.families.items():
+        cells = [
+            f"{_attained(reading, score.attainment_ratio)}{_cell(score.at_attainment[level], 2)}"
+            for score in scores.values()
+        ]
+        rows.append((escape(family), *cells))
+    return _table(("family", *reading.summary.policies), rows)
+
+
+def trainings(reading: Reading) -> str:
+    """Return what each training of the learned policy did by itself."""
+    levels = [f"{float(level):g}" for level in reading.summary.at_attainment]
+    head = (
+        "training",
+        "bundle",
+        "in time",
+        "GPU-hours",
+        *(f"at {percent(float(x))}" for x in levels),
+    )
+    rows = [
+        (
+            escape(f"{row.policy} {at}"),
+            f"<code>{escape(row.bundle[:12])}</code>",
+            _attained(reading, row.attainment_ratio),
+            _cell(row.gpu_hours, 2),
+            *(_cell(row.at_attainment[level], 2) for level in levels),
+        )
+        for at, row in enumerate(reading.summary.trainings)
+    ]
+    return _table(head, rows)
 
 
 def by_trace(reading: Reading) -> str:
@@ -120,6 +177,18 @@ def _cell(metric: Metric, digits: int) -> str:
     if low is None or high is None:
         return value
     return f'{value}<span class="ci">{low:.{digits}f} &ndash; {high:.{digits}f}</span>'
+
+
+def _change(metric: Metric) -> str:
+    if metric.mean is None:
+        return "&ndash;"
+    low, high = metric.ci95
+    value = f"{100 * metric.mean:+.1f} %"
+    if low is None or high is None:
+        return value
+    sure = "sure" if low * high > 0.0 else "open"
+    span = f'<span class="ci">{100 * low:+.1f} to {100 * high:+.1f}</span>'
+    return f'<span class="{sure}">{value}</span>{span}'
 
 
 def _params(params: dict[str, float]) -> str:

@@ -91,6 +91,7 @@ def _html(
         facts=page.facts(reading),
         findings=findings(reading),
         focus=reading.focus,
+        learned=bool(reading.summary.rows),
         pictures={place: Markup(picture.svg) for place, picture in shared.items()},
         traces=[
             {
@@ -104,6 +105,9 @@ def _html(
             "overall": Markup(tables.overall(reading)),
             "levels": Markup(tables.levels(reading)),
             "traces": Markup(tables.by_trace(reading)),
+            "references": Markup(tables.references(reading)),
+            "families": Markup(tables.families(reading)),
+            "trainings": Markup(tables.trainings(reading)),
             "settings": Markup(tables.settings(reading)),
             "hashes": Markup(tables.hashes(reading)),
         },

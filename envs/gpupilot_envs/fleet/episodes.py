@@ -26,7 +26,7 @@ class Episodes:
         rate_scale: Factor on the trace's rates, 0 or more.
         cv: Variation of the gaps between arrivals, 1 (Poisson) or more.
         replicas: Pods ready at the start, 0 to the fleet's ``replicas_max``.
-        lag_s: How late metrics arrive, 0 to two intervals.
+        lag_s: How late metrics arrive, 0 to four intervals.
         cold_start_scale: Factor on the profile's mean cold start, more than 0.
         crashes_per_hour: Rate at which each ready pod crashes and restarts.
         silences_per_hour: Rate at which the metrics fall silent, for a minute on average.

@@ -23,7 +23,7 @@ from gpupilot_envs.serving.cluster import Cluster
 from gpupilot_envs.serving.ledger import LATENCY_EDGES_S, Ledger
 from gpupilot_envs.serving.measure import allocation_of, measure
 from gpupilot_envs.serving.scrape import Scrape
-from gpupilot_envs.serving.speed import share_held_milli
+from gpupilot_envs.serving.speed import dynamic_ratio, share_held_milli
 from gpupilot_envs.workload.arrivals import SteadyArrivals
 
 Floats = NDArray[np.float64]
@@ -107,9 +107,15 @@ def plant_of(
     plant["cold_start_cv"] = profile.cold_start_s.cv
     plant["scheduling_s"] = cluster.scheduling_s
     plant["drain_s"] = cluster.drain_s
-    plant["gpu_share"] = share_held_milli(profile, allocation) / 1000.0
-    plant["idle_w"] = profile.gpu.power_w.idle
-    plant["busy_w"] = profile.gpu.power_w.busy
+    pod_milli = share_held_milli(profile, allocation)
+    billed_milli = allocation.cpu_milli if profile.device == "cpu" else pod_milli
+    power_w = profile.gpu.power_w
+    idle_w = power_w.idle * pod_milli / billed_milli
+    dynamic_w = (power_w.busy - power_w.idle) * dynamic_ratio(profile, allocation)
+    plant["gpu_share"] = billed_milli / 1000.0
+    plant["pod_share"] = pod_milli / 1000.0
+    plant["idle_w"] = idle_w
+    plant["busy_w"] = idle_w + dynamic_w * 1000.0 / billed_milli
     plant["latency_shown_max_s"] = Scrape().bounds_s(targets.latency_s)[-1]
     plant["steady_load_max"] = LOAD_NODES[-1]
     plant["loses"] = profile.timeout_ms > 0 or profile.max_queue > 0

@@ -27,6 +27,7 @@ class Outcome(IntEnum):
     READY = 5
     STARTING = 6
     SCALE_EVENTS = 7
+    RESTARTS = 8
 
 
 _IN_TIME = int(Steady.IN_TIME)
@@ -47,7 +48,13 @@ _BUSY_S = STEADY + 2
 _READY_S = STEADY + 3
 _WORST = STEADY + 4
 _WORST_P50 = STEADY + 5
-SUMS = STEADY + 8
+BOOKED = STEADY + 8
+"""Of gears left during the interval: GPU-seconds, joules, busy seconds, pods replaced."""
+
+BUSY = _BUSY_S
+"""Seconds in which ready pods executed."""
+
+SUMS = STEADY + 12
 """Length of the sums of an interval."""
 
 
@@ -111,7 +118,7 @@ def conclude(
         which: Place of the service in the fleet.
         sums: The interval's sums.
         interval_s: Its length.
-        gpu_s: Seconds that pods held their share.
+        gpu_s: Seconds that pods of the gear that runs now held their share.
         waiting: Requests that waited when the interval began.
         changed: Whether the number of pods asked for was changed.
         kept: See :func:`gpupilot_envs.fleet.reading.show`.
@@ -133,15 +140,17 @@ def conclude(
     errors = min(arrivals * error_ratio, arrivals - in_time)
     share = plant["gpu_share"]
     busy_w = (plant["busy_w"] - plant["idle_w"]) * share
-    energy_j = gpu_s * share * plant["idle_w"] + busy_w * sums[_BUSY_S]
+    idle_j = gpu_s * share * plant["idle_w"] + sums[BOOKED + 1]
+    energy_j = idle_j + busy_w * (sums[_BUSY_S] - sums[BOOKED + 2])
     outcome[which, 0] = arrivals
     outcome[which, 1] = in_time
     outcome[which, 2] = errors
-    outcome[which, 3] = gpu_s * share
+    outcome[which, 3] = gpu_s * share + sums[BOOKED]
     outcome[which, 4] = energy_j
     outcome[which, 5] = service["ready"]
     outcome[which, 6] = service["starting"]
     outcome[which, 7] = 1.0 if changed else 0.0
+    outcome[which, 8] = sums[BOOKED + 3]
     newest = service["newest"]
     pending = waiting_requests(service, plant)
     kept[which, newest, _RATE] = arrivals / interval_s

@@ -73,11 +73,18 @@ def _drain(service: np.void, plant: np.void, pods: int) -> float:
     old = pods - fresh
     service["ready"] -= pods
     service["stranded"] -= old
-    fresh_s = min(service["backlog_s"] + plant["idle_latency_s"], plant["drain_s"])
+    fresh_s = drained_s(service, plant)
     old_s = min(service["stranded_s"] + plant["idle_latency_s"], plant["drain_s"])
     if old > 0 and service["ready"] == service["stranded"]:
         _merge(service)
     held_s: float = fresh * fresh_s + old * old_s
+    return held_s
+
+
+@inlined
+def drained_s(service: np.void, plant: np.void) -> float:
+    """Return how long a pod taken out of service now still holds its GPU."""
+    held_s: float = min(service["backlog_s"] + plant["idle_latency_s"], plant["drain_s"])
     return held_s
 
 
@@ -145,7 +152,9 @@ def crash(
     old = max(struck - (service["ready"] - service["stranded"]), 0)
     service["ready"] -= struck
     service["stranded"] -= old
-    start(service, plant, ready_at_s, random, which, struck, 0.0)
+    # beside pods of another share that are to take over, a crashed one is not started again
+    if service["next_profile"] < 0 or service["restarting"] == 0:
+        start(service, plant, ready_at_s, random, which, struck, 0.0)
     return struck
 
 

@@ -14,8 +14,8 @@ Floats = NDArray[np.float64]
 
 COLUMNS = len(SIGNAL_FIELDS)
 
-KEPT = 3
-"""Rows kept per service: the newest and what a lag of up to two intervals needs."""
+KEPT = 5
+"""Rows kept per service: the newest and what a lag of up to four intervals needs."""
 
 MEAN_SILENCE_S = 60.0
 """Mean length of a silence that comes by chance."""

@@ -26,6 +26,9 @@ SERVICE = np.dtype(
         ("silent_until_s", np.float64),
         ("silence", np.int64),
         ("newest", np.int64),
+        ("next_profile", np.int64),
+        ("restarting", np.int64),
+        ("flip_at_s", np.float64),
     ]
 )
 """One service.
@@ -33,6 +36,9 @@ SERVICE = np.dtype(
 ``ready`` counts the pods that answer, ``starting`` those that do not yet. Queued requests stay
 with their pod: ``stranded`` of the ready pods hold a backlog of ``stranded_s`` each, built up
 before the others, which hold ``backlog_s`` each, became ready.
+
+``next_profile`` is the gear that takes over at ``flip_at_s``, -1 for none. Where ``restarting``,
+its pods are the ``starting`` ones, and the ``ready`` ones are those of the gear it replaces.
 """
 
 

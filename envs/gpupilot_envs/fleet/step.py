@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from gpupilot_envs.compiled import compiled, inlined
 from gpupilot_envs.fleet.backlog import advance
 from gpupilot_envs.fleet.interval import (
+    BOOKED,
+    BUSY,
     SUMS,
     add_lost,
     add_share,
@@ -19,6 +21,7 @@ from gpupilot_envs.fleet.lookup import STEADY, burst_position
 from gpupilot_envs.fleet.pods import ask, crash, crashes, join, settle
 from gpupilot_envs.fleet.rates import bin_position, integral_at
 from gpupilot_envs.fleet.reading import KEPT, show, silence_by_chance
+from gpupilot_envs.fleet.shift import ask_gear, asked_pods, flip
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -43,6 +46,7 @@ def step_all(
     random: NDArray[np.uint64],
     ready_at_s: Floats,
     granted: Ints,
+    profiles: Ints,
     interval_s: float,
     parts: int,
     kept: Floats,
@@ -51,8 +55,8 @@ def step_all(
 ) -> None:
     """Let one interval pass for every service; see :class:`FleetWorld` for the arrays.
 
-    The interval is resolved where the rate changes and where a pod becomes ready; a trace finer
-    than a part is taken in ``parts``, each half above and half below its mean rate.
+    The interval is resolved where the rate changes, a pod becomes ready or a gear takes over; a
+    trace finer than a part is taken in ``parts``, each half above and half below its mean rate.
     """
     felt = np.empty(STEADY)
     sums = np.empty(SUMS)
@@ -61,8 +65,15 @@ def step_all(
         plant = plants[service["profile"]]
         begin(sums)
         waiting = waiting_requests(service, plant)
-        changed = granted[i] != service["ready"] + service["starting"]
-        gpu_s = ask(service, plant, ready_at_s, random, i, granted[i])
+        changed = granted[i] != asked_pods(service)
+        if profiles[i] < 0 and service["next_profile"] < 0:
+            gpu_s = ask(service, plant, ready_at_s, random, i, granted[i])
+        else:
+            gpu_s = ask_gear(
+                service, plants, ready_at_s, random, i, granted[i], profiles[i], sums, BOOKED
+            )
+        shifting = service["next_profile"] >= 0
+        replacing = shifting and service["restarting"] == 1
         crash(service, plant, ready_at_s, random, i, crashes(service, random, i, interval_s))
         silence_by_chance(service, random, i, interval_s)
         trace = service["trace"]
@@ -78,7 +89,15 @@ def step_all(
         seen_squares = integral_at(squares, edge, bins, at) if fine else 0.0
         while service["elapsed_s"] < end_s:
             until_s = _next_change(service["elapsed_s"], begin_s, end_s, at, width_s, parts, fine)
-            if service["starting"] > 0:
+            if shifting:
+                if service["flip_at_s"] <= service["elapsed_s"] + _INSTANT_S:
+                    flip(service, plants, ready_at_s, i, gpu_s, sums, BOOKED, BUSY)
+                    plant = plants[service["profile"]]
+                    gpu_s = 0.0
+                    shifting, replacing = False, False
+                else:
+                    until_s = min(until_s, service["flip_at_s"])
+            if service["starting"] > 0 and not replacing:
                 until_s = min(until_s, join(service, plant, ready_at_s, i))
             span_s = until_s - service["elapsed_s"]
             service["elapsed_s"] = until_s
@@ -92,7 +111,14 @@ def step_all(
                 seen_squares = until_squares
             seen = until
             ready = service["ready"]
-            gpu_s += (ready + service["starting"]) * span_s
+            if replacing:
+                later = plants[service["next_profile"]]
+                held_s = service["starting"] * span_s * later["gpu_share"]
+                sums[BOOKED] += held_s
+                sums[BOOKED + 1] += held_s * later["idle_w"]
+                gpu_s += ready * span_s
+            else:
+                gpu_s += (ready + service["starting"]) * span_s
             if ready == 0:
                 add_lost(sums, expected)
                 continue
@@ -187,3 +213,27 @@ def demand_ahead(
             until = integral_at(requests, edge, bins, at)
             out[i, k] = (until - seen) * service["rate_scale"] / interval_s
             seen = until
+
+
+@compiled
+def demand_over(
+    services: NDArray[np.void],
+    first: Ints,
+    bin_s: Floats,
+    requests: Floats,
+    edges_s: Floats,
+    out: Floats,
+) -> None:
+    """Write the expected rate between the edges, seconds from now, into ``out``."""
+    for i in range(len(services)):
+        service = services[i]
+        trace = service["trace"]
+        edge = first[trace]
+        bins = first[trace + 1] - edge - 1
+        width_s = bin_s[trace]
+        at = bin_position(service["start_s"] + service["elapsed_s"], width_s, bins)
+        before = integral_at(requests, edge, bins, at + edges_s[0] / width_s)
+        for k in range(len(edges_s) - 1):
+            after = integral_at(requests, edge, bins, at + edges_s[k + 1] / width_s)
+            out[i, k] = (after - before) * service["rate_scale"] / (edges_s[k + 1] - edges_s[k])
+            before = after

@@ -87,6 +87,7 @@ PLANT = np.dtype(
         ("drain_s", np.float64),
         ("overhead_s", np.float64),
         ("gpu_share", np.float64),
+        ("pod_share", np.float64),
         ("idle_w", np.float64),
         ("busy_w", np.float64),
         ("full_batch", np.float64),
@@ -97,7 +98,12 @@ PLANT = np.dtype(
         ("loses", np.float64),
     ]
 )
-"""Constants of one service: capacity, objective, cold start, cost and the ends of its axes."""
+"""Constants of one service: capacity, objective, cold start, cost and the ends of its axes.
+
+``gpu_share`` is what a pod is billed: its share of a GPU, or its CPU limit in cores where the
+profile's device is a CPU. ``pod_share`` is the share its pod template states: gears of equal
+share change without new pods.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from gpupilot_envs.fleet.pods import crash_all
 from gpupilot_envs.fleet.rates import RateLibrary
 from gpupilot_envs.fleet.reading import COLUMNS, KEPT
 from gpupilot_envs.fleet.state import SERVICE, Silence
-from gpupilot_envs.fleet.step import demand_ahead, step_all
+from gpupilot_envs.fleet.step import demand_ahead, demand_over, step_all
 from gpupilot_envs.fleet.table import FleetTables
 from gpupilot_envs.signals import SIGNAL_INDEX
 
@@ -37,6 +37,7 @@ class FleetWorld:
         ready: Pods that answer at the end of the interval.
         starting: Pods asked for that do not answer yet.
         scale_events: 1 where the last grant changed the number of pods, else 0.
+        restarts: Pods replaced by pods of another gear.
     """
 
     def __init__(
@@ -90,6 +91,8 @@ class FleetWorld:
         self.ready = self._outcome[:, Outcome.READY]
         self.starting = self._outcome[:, Outcome.STARTING]
         self.scale_events = self._outcome[:, Outcome.SCALE_EVENTS]
+        self.restarts = self._outcome[:, Outcome.RESTARTS]
+        self._kept_gears = np.full(n_services, -1, dtype=np.int64)
 
     def reset(self, indices: Ints, episodes: Episodes) -> None:
         """Put new services at ``indices``; row ``k`` of ``episodes`` goes to ``indices[k]``.
@@ -110,6 +113,7 @@ class FleetWorld:
         fresh["crashes_per_s"] = episodes.crashes_per_hour / 3600.0
         fresh["silences_per_s"] = episodes.silences_per_hour / 3600.0
         fresh["ready"] = episodes.replicas
+        fresh["next_profile"] = -1
         self._services[indices] = fresh
         self._random[indices] = episodes.seed * np.uint64(0x9E6C63D0676A9A99)
         self._kept[indices] = np.nan
@@ -122,12 +126,20 @@ class FleetWorld:
         self.rows[indices, SIGNAL_INDEX["replicas_ready"]] = episodes.replicas
         self.rows[indices, SIGNAL_INDEX["replicas_pending"]] = 0.0
 
-    def step(self, replicas_granted: Ints) -> None:
+    def step(self, replicas_granted: Ints, profiles: Ints | None = None) -> None:
         """Let one interval pass with the pods each service is granted, 0 to ``replicas_max``.
 
+        Args:
+            replicas_granted: Pods of each service.
+            profiles: Gear of each service as an index into ``tables``, negative to keep the one
+                it was last told; ``None`` keeps all. See :mod:`gpupilot_envs.fleet.shift`.
+
         Raises:
-            InputInvalid: A grant is out of range.
+            InputInvalid: A grant or a gear is out of range.
         """
+        gears = self._kept_gears if profiles is None else profiles
+        if gears.max() >= len(self.tables):
+            raise InputInvalid("profiles", int(gears.max()), f"less than {len(self.tables)}")
         if replicas_granted.min() < 0 or replicas_granted.max() > self.replicas_max:
             worst = replicas_granted.min() if replicas_granted.min() < 0 else replicas_granted.max()
             raise InputInvalid("replicas_granted", int(worst), f"0 to {self.replicas_max}")
@@ -144,6 +156,7 @@ class FleetWorld:
             self._random,
             self._ready_at_s,
             replicas_granted,
+            gears,
             self.interval_s,
             self.parts,
             self._kept,
@@ -172,6 +185,25 @@ class FleetWorld:
             self.rates.bin_s,
             self.rates.requests,
             self.interval_s,
+            out,
+        )
+        return out
+
+    def demand_over(self, edges_s: Floats) -> Floats:
+        """Return the true mean rate over spans to come in requests/s, ``(n, len(edges_s) - 1)``.
+
+        For critics and bounds; no policy may see it.
+
+        Args:
+            edges_s: Ends of the spans in seconds from now, ascending.
+        """
+        out = np.empty((self.n_services, len(edges_s) - 1))
+        demand_over(
+            self._services,
+            self.rates.first,
+            self.rates.bin_s,
+            self.rates.requests,
+            edges_s,
             out,
         )
         return out

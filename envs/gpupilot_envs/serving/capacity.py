@@ -23,6 +23,10 @@ LONE_REQUESTS = 1_000
 HALVINGS = 14
 """Bisection steps: the rate is found to 1 in 16,000 of the saturation rate."""
 
+ROUGH_REQUESTS = 25_000
+ROUGH_HALVINGS = 7
+"""The same for a first look at many settings: some 2 % of the rate in a tenth of the time."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
@@ -57,7 +61,7 @@ def capacity(
     Raises:
         SloInfeasible: Even lone requests miss the target too often.
     """
-    trial = _Trial(profile, targets, allocation, seed)
+    trial = _Trial(profile, targets, allocation, seed, REQUESTS)
     idle_latency_s, idle_attainment = trial.lone()
     if idle_attainment < targets.attainment_ratio:
         raise SloInfeasible(
@@ -67,12 +71,22 @@ def capacity(
             f"{idle_attainment:.2%} of them are in time",
         )
     saturation_rps = trial.saturation()
-    low_rps, high_rps = 0.0, saturation_rps
-    for _ in range(HALVINGS):
-        middle_rps = 0.5 * (low_rps + high_rps)
-        met = trial.attainment(middle_rps) >= targets.attainment_ratio
-        low_rps, high_rps = (middle_rps, high_rps) if met else (low_rps, middle_rps)
-    return Capacity(slo_rps=low_rps, saturation_rps=saturation_rps, idle_latency_s=idle_latency_s)
+    return Capacity(
+        slo_rps=trial.largest_rate(saturation_rps, HALVINGS),
+        saturation_rps=saturation_rps,
+        idle_latency_s=idle_latency_s,
+    )
+
+
+@lru_cache(maxsize=4096)
+def rough_slo_rps(
+    profile: ServiceProfile, targets: Targets, allocation: Allocation, seed: int = 0
+) -> float:
+    """Return about what :func:`capacity` finds for ``slo_rps``; 0 where the target is missed."""
+    trial = _Trial(profile, targets, allocation, seed, ROUGH_REQUESTS)
+    if trial.lone()[1] < targets.attainment_ratio:
+        return 0.0
+    return trial.largest_rate(trial.saturation(), ROUGH_HALVINGS)
 
 
 class _Trial:
@@ -84,7 +98,9 @@ class _Trial:
         targets: Targets,
         allocation: Allocation | None,
         seed: int,
+        requests: int,
     ) -> None:
+        self._requests = requests
         self._profile = profile
         self._targets = targets
         self._allocation = allocation or allocation_of(profile)
@@ -117,14 +133,23 @@ class _Trial:
     def saturation(self) -> float:
         """Return the answers per second while requests arrive faster than can be served."""
         offered_rps = 1.5 * self._allocation.instances_per_replica * self._best_rps
-        duration_s = REQUESTS / offered_rps
+        duration_s = self._requests / offered_rps
         arrivals = SteadyArrivals(offered_rps, seed=self._seed)
         ledger = self._run(arrivals, duration_s, warm_up_s=0.1 * duration_s)
         return ledger.answered / duration_s
 
+    def largest_rate(self, saturation_rps: float, halvings: int) -> float:
+        """Return the largest rate that meets the targets, by bisection."""
+        low_rps, high_rps = 0.0, saturation_rps
+        for _ in range(halvings):
+            middle_rps = 0.5 * (low_rps + high_rps)
+            met = self.attainment(middle_rps) >= self._targets.attainment_ratio
+            low_rps, high_rps = (middle_rps, high_rps) if met else (low_rps, middle_rps)
+        return low_rps
+
     def attainment(self, rate_rps: float) -> float:
         """Return the attainment at a Poisson rate."""
-        duration_s = REQUESTS / rate_rps
+        duration_s = self._requests / rate_rps
         arrivals = SteadyArrivals(rate_rps, seed=self._seed)
         ledger = self._run(arrivals, duration_s, warm_up_s=0.05 * duration_s)
         return ledger.attainment_ratio or 0.0

@@ -4,7 +4,7 @@ What a change of the allocation costs:
 
 ========================  ====================================================================
 ``replicas``              new pods are scheduled and start cold; surplus pods drain
-``gpu_share_milli``       rolling replacement, one pod more than asked for at a time (surge 1)
+``gpu_share_milli``       a second Deployment starts beside the first and takes over (see below)
 ``cpu_milli``             in-place resize, at once; ``memory_bytes`` too, without effect here
 ``instances_per_replica`` Triton adds or removes instances without reloading, after 0.24 s
 ``batch_max``,            the model is loaded again beside the old one, which serves on
@@ -12,6 +12,14 @@ What a change of the allocation costs:
 ========================  ====================================================================
 
 Times of instance updates and model loads were measured on a real server.
+
+The share of a GPU is a resource of the pod template and cannot be changed in place. An operator
+keeps one Deployment per share: all pods of the new share start at once, each held back by a
+readiness gate, while the old ones serve on. When those that have started carry as much as the old
+ones, or as much as was asked for, their gates open, the Service's selector moves to them, and the
+old pods drain. So the load is always carried by what carried it or by what was asked for, requests
+are never spread evenly over pods of different size, and both generations hold their GPUs meanwhile.
+Where the cluster has no room for both, the new pods pend and the old ones go on serving.
 """
 
 from __future__ import annotations
@@ -28,11 +36,17 @@ from gpupilot_envs.serving.agenda import Agenda
 from gpupilot_envs.serving.cluster import Cluster, Gpus
 from gpupilot_envs.serving.engine import Engine, Seat
 from gpupilot_envs.serving.pod import Phase, Pod, removal_order
-from gpupilot_envs.serving.speed import share_held_milli, slowdown
+from gpupilot_envs.serving.speed import dynamic_ratio, share_held_milli, slowdown
 
 INSTANCE_UPDATE_S = 0.24
 MODEL_LOAD_S = 1.5
-SURGE = 1
+LIVE_CHANGES = (
+    (("instances_per_replica",), INSTANCE_UPDATE_S),
+    (("batch_max", "queue_delay_us"), MODEL_LOAD_S),
+)
+"""Fields changed in a running server, and the seconds after which they are in effect."""
+
+CORE_MILLI = 1000
 STATUS_S = 0.1
 """The end of a pod is noticed, and its GPU released, at multiples of this."""
 
@@ -54,7 +68,8 @@ class Deployment:
         self.allocation = allocation
         self.starts = 0
         self.restarts = 0
-        self._running = allocation
+        self._share_milli = share_held_milli(profile, allocation)
+        self._settings = {self._share_milli: allocation}
         self._profile = profile
         self._cluster = cluster
         self._engine = engine
@@ -64,6 +79,9 @@ class Deployment:
         self._slow: dict[int, float] = {}
         self._pods: list[Pod] = []
         self._created = 0
+        self._cpu_s = 0.0
+        self._cpu_held = 0.0
+        self._cpu_since_s = 0.0
 
     @property
     def ready(self) -> int:
@@ -83,19 +101,27 @@ class Deployment:
                 self._become_ready(pod, now_s)
         self.reconcile(now_s)
 
+    def cpu_seconds(self, now_s: float) -> float:
+        """Return the core-seconds of the CPU limits held so far."""
+        return self._cpu_s + self._cpu_held * (now_s - self._cpu_since_s)
+
     def change(self, allocation: Allocation, now_s: float) -> None:
         """Carry out a new allocation, each part at its own pace."""
         before, self.allocation = self.allocation, allocation
-        if allocation.cpu_milli != before.cpu_milli:
-            self._running = replace(self._running, cpu_milli=allocation.cpu_milli)
+        share_milli = self._share_milli = share_held_milli(self._profile, allocation)
+        if all(pod.share_milli != share_milli for pod in self._pods):
+            self._settings[share_milli] = allocation
+        running = self._settings[share_milli]
+        if allocation.cpu_milli != running.cpu_milli:
+            self._settings[share_milli] = replace(running, cpu_milli=allocation.cpu_milli)
             self._set_speeds()
-        if allocation.instances_per_replica != before.instances_per_replica:
-            settings = {"instances_per_replica": allocation.instances_per_replica}
-            self._agenda.add(now_s + INSTANCE_UPDATE_S, partial(self._reconfigure, settings))
-        batching = ("batch_max", "queue_delay_us")
-        if any(getattr(allocation, name) != getattr(before, name) for name in batching):
-            settings = {name: getattr(allocation, name) for name in batching}
-            self._agenda.add(now_s + MODEL_LOAD_S, partial(self._reconfigure, settings))
+        asked = before if share_held_milli(self._profile, before) == share_milli else running
+        for names, after_s in LIVE_CHANGES:
+            if any(getattr(allocation, name) != getattr(asked, name) for name in names):
+                settings = {name: getattr(allocation, name) for name in names}
+                step = partial(self._reconfigure, share_milli, settings)
+                self._agenda.add(now_s + after_s, step)
+        self._meter(now_s)
         self.reconcile(now_s)
 
     def reconcile(self, now_s: float) -> None:
@@ -104,27 +130,41 @@ class Deployment:
         new, old = self._live()
         for pod in sorted(new, key=removal_order)[: max(len(new) - wanted, 0)]:
             self._remove(pod, now_s)
-        self._retire(old, now_s)
-        new, old = self._live()
-        room = wanted + (SURGE if old else 0) - len(new) - len(old)
-        for _ in range(min(wanted - len(new), room)):
+        for pod in old:
+            if pod.phase is not Phase.READY:
+                self._remove(pod, now_s)
+        for _ in range(wanted - len(new)):
             pod = self._create()
             self._agenda.add(now_s + self._cluster.scheduling_s, partial(self._schedule, pod))
+        self._take_over(now_s)
         self._publish()
 
     def _live(self) -> tuple[list[Pod], list[Pod]]:
         """Return the pods that are to stay up: those of the share asked for, and others."""
-        share_milli = share_held_milli(self._profile, self.allocation)
         live = [pod for pod in self._pods if pod.phase <= Phase.READY]
-        new = [pod for pod in live if pod.share_milli == share_milli]
-        return new, [pod for pod in live if pod.share_milli != share_milli]
+        new = [pod for pod in live if pod.share_milli == self._share_milli]
+        return new, [pod for pod in live if pod.share_milli != self._share_milli]
 
-    def _retire(self, old: list[Pod], now_s: float) -> None:
-        """Remove pods of another share: not ready ones at once, others as new ones are ready."""
-        for pod in sorted(old, key=removal_order):
-            if pod.phase < Phase.READY or self.ready > self.allocation.replicas:
-                self.restarts += pod.phase is Phase.READY
-                self._remove(pod, now_s)
+    def _take_over(self, now_s: float) -> None:
+        """Let the started pods serve in place of those of another share once they carry enough."""
+        new, old = self._live()
+        started = [pod for pod in new if pod.started]
+        enough = min(self._carried(old), self.allocation.replicas * self._speed(self._share_milli))
+        if self._carried(started) < enough - 1e-9:
+            return
+        for pod in started:
+            if pod.phase is Phase.STARTING:
+                self._become_ready(pod, now_s)
+        for pod in old:
+            self.restarts += 1
+            self._remove(pod, now_s)
+
+    def _carried(self, pods: list[Pod]) -> float:
+        return sum(self._speed(pod.share_milli) for pod in pods)
+
+    def _speed(self, share_milli: int) -> float:
+        """Return the speed of a pod relative to one on a whole GPU without a CPU limit."""
+        return 1.0 / slowdown(self._profile, self._settled(share_milli))
 
     def crash(self, now_s: float) -> None:
         """Let the container of one ready pod die and start again on its GPU."""
@@ -149,8 +189,7 @@ class Deployment:
 
     def _create(self) -> Pod:
         self._created += 1
-        share_milli = share_held_milli(self._profile, self.allocation)
-        pod = Pod(number=self._created, share_milli=share_milli)
+        pod = Pod(number=self._created, share_milli=self._share_milli)
         self._pods.append(pod)
         return pod
 
@@ -169,6 +208,7 @@ class Deployment:
 
     def _start(self, pod: Pod, now_s: float) -> None:
         pod.phase = Phase.STARTING
+        pod.started = False
         cold = self._profile.cold_start_s
         draw = np.random.default_rng([self._seed, 2, pod.number, pod.restarts])
         sigma = math.sqrt(math.log1p(cold.cv**2))
@@ -177,7 +217,7 @@ class Deployment:
 
     def _started(self, pod: Pod, restarts: int, now_s: float) -> None:
         if pod.phase is Phase.STARTING and pod.restarts == restarts:
-            self._become_ready(pod, now_s)
+            pod.started = True
             self.reconcile(now_s)
 
     def _become_ready(self, pod: Pod, now_s: float) -> None:
@@ -188,12 +228,13 @@ class Deployment:
             opened_s=now_s,
             series=pod.number,
             domain=None if mig else pod.gpu,
-            share_milli=pod.share_milli,
+            power_ratio=self._power(pod),
             slowdown=self._slowdown(pod),
             noise_key=int(key.generate_state(1, np.uint64)[0] >> np.uint64(1)),
         )
-        pod.slot = self._engine.open_slot(seat, self._running)
+        pod.slot = self._engine.open_slot(seat, self._settings[pod.share_milli])
         pod.phase = Phase.READY
+        pod.started = True
         pod.ready_s = now_s
 
     def _remove(self, pod: Pod, now_s: float) -> None:
@@ -227,25 +268,34 @@ class Deployment:
         for waiting in [p for p in self._pods if p.phase is Phase.PENDING]:
             self._agenda.add(now_s, partial(self._schedule, waiting))
 
-    def _reconfigure(self, settings: dict[str, int], now_s: float) -> None:
-        self._running = replace(self._running, **settings)
+    def _reconfigure(self, share_milli: int, settings: dict[str, int], now_s: float) -> None:
+        running = self._settings[share_milli] = replace(self._settings[share_milli], **settings)
         for pod in self._pods:
-            if pod.slot is not None:
-                self._engine.configure(pod.slot, self._running, now_s=now_s)
+            if pod.slot is not None and pod.share_milli == share_milli:
+                self._engine.configure(pod.slot, running, now_s=now_s)
 
     def _slowdown(self, pod: Pod) -> float:
-        share = replace(self._running, gpu_share_milli=pod.share_milli)
         factor = self._slow.get(-1 if pod.gpu is None else pod.gpu, 1.0)
-        return factor * slowdown(self._profile, share)
+        return factor / self._speed(pod.share_milli)
+
+    def _power(self, pod: Pod) -> float:
+        return dynamic_ratio(self._profile, self._settled(pod.share_milli))
+
+    def _settled(self, share_milli: int) -> Allocation:
+        """Return what a pod of this share runs with."""
+        return replace(self._settings[share_milli], gpu_share_milli=share_milli)
 
     def _set_speeds(self) -> None:
         for pod in self._pods:
             if pod.slot is not None:
-                self._engine.set_slowdown(pod.slot, self._slowdown(pod))
+                self._engine.set_speed(pod.slot, self._slowdown(pod), self._power(pod))
 
     def _meter(self, now_s: float) -> None:
-        held = sum(pod.share_milli for pod in self._pods if pod.gpu is not None)
-        self._engine.set_held(held, now_s)
+        bound = [pod.share_milli for pod in self._pods if pod.gpu is not None]
+        self._engine.set_held(sum(bound), now_s)
+        self._cpu_s = self.cpu_seconds(now_s)
+        self._cpu_since_s = now_s
+        self._cpu_held = sum(self._settings[share].cpu_milli for share in bound) / CORE_MILLI
 
     def _publish(self) -> None:
         ready = [p.slot for p in self._pods if p.phase is Phase.READY and p.slot is not None]

@@ -44,7 +44,7 @@ class Seat:
         opened_s: When it starts to answer.
         series: Number of the pod, from 1, never used again.
         domain: Whose executions contend with its own: a GPU, or ``None`` for its own only.
-        share_milli: Share of a GPU it holds.
+        power_ratio: What it draws over idle while computing, relative to a whole GPU.
         slowdown: Execution time relative to the profile's curve.
         noise_key: Key of its execution noise.
     """
@@ -52,7 +52,7 @@ class Seat:
     opened_s: float
     series: int
     domain: int | None
-    share_milli: int
+    power_ratio: float
     slowdown: float
     noise_key: int
 
@@ -151,7 +151,7 @@ class Engine:
         pods = self.pods
         pods["series"][slot] = seat.series
         pods["domain"][slot] = self._gpus + slot if seat.domain is None else seat.domain
-        pods["share_ratio"][slot] = seat.share_milli / WHOLE_MILLI
+        pods["share_ratio"][slot] = seat.power_ratio
         pods["slowdown"][slot] = seat.slowdown
         pods["noise_key"][slot] = seat.noise_key
         pods["noise_drawn"][slot] = 0
@@ -189,9 +189,10 @@ class Engine:
         active = self._endpoints.active
         kick(pods, self._ring, active, slot, now_s, self._service[0], self.tally[0])
 
-    def set_slowdown(self, slot: int, slowdown: float) -> None:
-        """Change the speed of executions that start from now on."""
+    def set_speed(self, slot: int, slowdown: float, power_ratio: float) -> None:
+        """Change the speed of executions that start from now on, and what they draw."""
         self.pods["slowdown"][slot] = slowdown
+        self.pods["share_ratio"][slot] = power_ratio
 
     def set_endpoints(self, ready: tuple[int, ...], pending: int) -> None:
         """Say which slots take requests, oldest first, and how many pods do not yet."""

@@ -45,6 +45,7 @@ class Ledger:
         timed_out: Requests that outlived the queue timeout.
         failed: Requests lost to a crash, a forced termination or to no pod being ready.
         gpu_seconds: Integral of the GPU share held by pods, from binding to release.
+        cpu_seconds: Integral of the CPU limits of pods in cores, from binding to release.
         energy_j: Energy drawn by the shares held.
         co2_g: Emissions of that energy at the grid's intensity of the hour.
         queue_s_sum: Time between arrival and start of execution, summed over requests.
@@ -67,6 +68,7 @@ class Ledger:
     timed_out: int
     failed: int
     gpu_seconds: float
+    cpu_seconds: float
     energy_j: float
     co2_g: float
     queue_s_sum: float

@@ -26,6 +26,7 @@ class Pod:
         phase: Where it is in its life.
         gpu: Index of its GPU, ``None`` before it is bound.
         slot: Slot in the engine, ``None`` before it first answers.
+        started: Whether its container answers; a readiness gate may still hold it back.
         ready_s: When it last became ready.
         restarts: Crashes so far.
     """
@@ -35,6 +36,7 @@ class Pod:
     phase: Phase = Phase.PENDING
     gpu: int | None = None
     slot: int | None = None
+    started: bool = False
     ready_s: float = 0.0
     restarts: int = 0
 

@@ -88,7 +88,7 @@ def gpu_seconds(meter: NDArray[np.float64], now_s: float) -> float:
 
 @compiled
 def busy_share_seconds(pods: NDArray[np.void], now_s: float) -> float:
-    """Return GPU seconds spent computing up to ``now_s``, running executions included."""
+    """Return seconds of a whole GPU's computing up to ``now_s``, running executions included."""
     total_s = 0.0
     for slot in range(len(pods)):
         pod = pods[slot]
@@ -102,7 +102,8 @@ def busy_share_seconds(pods: NDArray[np.void], now_s: float) -> float:
 def energy_j(pods: NDArray[np.void], meter: NDArray[np.float64], now_s: float) -> float:
     """Return the energy drawn so far: idle power while a share is held, the rest while busy.
 
-    Power is taken as linear in the share held and in the share of time it computes.
+    Power is taken as linear in the share held and in the time that the pods' shares compute,
+    each weighed as the profile says.
     """
     idle_j = meter[IDLE_W] * gpu_seconds(meter, now_s)
     return float(idle_j + (meter[BUSY_W] - meter[IDLE_W]) * busy_share_seconds(pods, now_s))

@@ -38,6 +38,17 @@ def slowdown(profile: ServiceProfile, allocation: Allocation) -> float:
     return 1.0 / (by_share * by_cpu)
 
 
+def dynamic_ratio(profile: ServiceProfile, allocation: Allocation) -> float:
+    """Return what a computing pod draws over idle, relative to a whole GPU or one core doing so.
+
+    Of a CPU service in proportion to its speed: more cores do more work in less time.
+    """
+    if profile.device == "cpu":
+        return interpolated(profile.cpu.speed_by_milli, allocation.cpu_milli)
+    share_milli = share_held_milli(profile, allocation)
+    return interpolated(profile.gpu.power_w.dynamic_by_share, share_milli)
+
+
 def contention(profile: ServiceProfile) -> NDArray[np.float64]:
     """Return the slowdown by executions running at once, shape ``(TENANTS_MAX + 1,)``.
 

@@ -84,7 +84,8 @@ POD = np.dtype(
 
 ``lanes`` is the most instances the pod ever had, since one that is taken away still
 finishes its batch; ``forming`` says what became of the payload being formed; ``wake_at_s``
-is when the batcher thread looks next without being told; ``counted`` is what the cumulative
+is when the batcher thread looks next without being told; ``share_ratio`` weighs the time it
+computes by the power it draws; ``counted`` is what the cumulative
 counters stood at when the container started, so that a restart resets the series.
 """
 

@@ -203,6 +203,7 @@ class SimulatedWorld:
             timed_out=int(totals[TIMED_OUT]),
             failed=int(totals[FAILED]),
             gpu_seconds=self._engine.gpu_seconds(self._now_s),
+            cpu_seconds=self._deployment.cpu_seconds(self._now_s),
             energy_j=energy_j,
             co2_g=self._co2_g + self._grams_since(energy_j),
             queue_s_sum=float(pods["queue_s"].sum()),

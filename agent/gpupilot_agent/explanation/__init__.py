@@ -1,0 +1,1 @@
+"""Why a decision was taken, and what its alternatives were worth."""
