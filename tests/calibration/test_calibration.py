@@ -251,6 +251,17 @@ def test_noise_is_found_where_batches_hold_one_request() -> None:
     assert "0 windows" in mixed.refusal
 
 
+def test_summaries_that_remember_larger_batches_are_not_taken_for_noise() -> None:
+    """They slide over a minute: six windows of 15 s after the last larger batch do not count."""
+    alone = recorded(batches=(1.0, 1.0), windows=26)
+    first = (replace(alone.readings[0], batch_mean=3.0), *alone.readings[1:])
+    quantiles = {"compute_p50_s": 0.012, "compute_p95_s": 0.030}
+    remembering = with_details(replace(alone, readings=first), **quantiles)
+    _, noise = found_in([remembering], "noise_cv")
+    assert noise.refusal is not None
+    assert noise.refusal.startswith("19 windows")
+
+
 def test_overhead_is_what_the_gateway_saw_beyond_the_server() -> None:
     recording = recorded()
     readings = tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from gpupilot_envs.workload.recording import Recording
 WINDOWS_MIN = 20
 ALONE = 1.02
 """Mean batch up to which executions count as of one request."""
+
+SUMMARY_MEMORY_S = 90.0
+"""Triton's summaries slide over about a minute: so long must batches have held one request."""
 
 SPREAD_MAX = 0.5
 """Widest acceptable spread of the windows' estimates: interquartile range over median."""
@@ -26,19 +29,7 @@ def find_noise(recordings: Sequence[Recording]) -> Finding:
     Triton's summaries give the median and the 95th percentile of an execution. With lognormal
     noise their ratio is ``exp(1.645 sigma)``. With several sizes mixed it would be the sizes.
     """
-    ratios = np.array(
-        [
-            p95 / p50
-            for recording in recordings
-            for reading, p50, p95 in zip(
-                recording.readings,
-                _column(recording, "compute_p50_s"),
-                _column(recording, "compute_p95_s"),
-                strict=True,
-            )
-            if p50 and p95 and reading.rate_rps and (reading.batch_mean or np.inf) <= ALONE
-        ]
-    )
+    ratios = np.array([ratio for recording in recordings for ratio in _ratios(recording)])
     if len(ratios) < WINDOWS_MIN:
         return refused(
             "noise_cv",
@@ -61,6 +52,18 @@ def find_noise(recordings: Sequence[Recording]) -> Finding:
         error_ratio=spread / math.sqrt(len(found)),
         source=f"median over {len(found)} windows of Triton's p50 and p95 of an execution",
     )
+
+
+def _ratios(recording: Recording) -> Iterator[float]:
+    """Yield p95 over p50 of the windows whose summaries hold nothing but single requests."""
+    mixed_s = -math.inf
+    quantiles = (_column(recording, "compute_p50_s"), _column(recording, "compute_p95_s"))
+    for reading, p50, p95 in zip(recording.readings, *quantiles, strict=True):
+        if reading.batch_mean is not None and reading.batch_mean > ALONE:
+            mixed_s = reading.at_s
+        alone = reading.at_s - mixed_s > SUMMARY_MEMORY_S
+        if alone and p50 and p95 and reading.rate_rps and reading.batch_mean is not None:
+            yield p95 / p50
 
 
 def find_overhead(recordings: Sequence[Recording]) -> Finding:
