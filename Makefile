@@ -4,10 +4,10 @@ ARGS ?=
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench train compare lock schemas commands clean
+.PHONY: help demo test check bench train compare stack stack-down model lock schemas commands clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Set up, train a policy, compare it with every baseline, write results/<run>/report.html
 	@sh scripts/setup.sh && $(BIN)/gpupilot demo $(ARGS)
@@ -26,6 +26,15 @@ train: ## Train a policy: make train ARGS="--profile P.yaml --out bundles/mine"
 
 compare: ## Compare policies: make compare ARGS="--profile P.yaml --traces t.parquet --out results/mine"
 	@sh scripts/setup.sh && $(BIN)/gpupilot compare $(ARGS)
+
+stack: ## Start a real Triton, gateway and Prometheus: make stack ARGS="--flavour cpu --replicas 2"
+	@sh scripts/setup.sh && $(BIN)/gpupilot stack up $(ARGS)
+
+stack-down: ## Stop them and remove what they left
+	@sh scripts/setup.sh && $(BIN)/gpupilot stack down $(ARGS)
+
+model: ## Get the model and write Triton repositories under deploy/triton
+	@sh scripts/setup.sh && $(BIN)/gpupilot model --out deploy/triton $(ARGS)
 
 lock: ## Renew requirements.lock from pyproject.toml; ARGS=--upgrade takes newer versions
 	@sh scripts/setup.sh --dev && $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \

@@ -11,7 +11,8 @@ from itertools import pairwise
 import numpy as np
 
 from gpupilot_envs.allocation import Allocation
-from gpupilot_envs.calibration import Calibration, batch_seen_by_requests, calibrate
+from gpupilot_envs.calibration.batches import batch_seen_by_requests
+from gpupilot_envs.calibration.fitting import Calibration, calibrate
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.profile import ServiceProfile
 from gpupilot_envs.serving.speed import interpolated, slowdown
@@ -128,20 +129,14 @@ def sha256(recording: Recording) -> str:
 
 def calibrated(recordings: Sequence[Recording], base: ServiceProfile, *, when: str) -> Calibration:
     """Return the profile that all recordings together show, or why they show none."""
-    ordered = in_order(recordings)
-    whole = replace(
-        ordered[0],
-        readings=tuple(reading for each in ordered for reading in each.readings),
-        allocations=tuple(allocation for each in ordered for allocation in each.allocations),
-    )
-    return calibrate(whole, base, when=when)
+    return calibrate(in_order(recordings), base, when=when)
 
 
 def execution_error(recordings: Sequence[Recording], profile: ServiceProfile) -> float | None:
     """Return how much longer executions took than the profile says, as a share of its time.
 
-    Known to about 10 %, see :func:`~gpupilot_envs.calibration.batch_seen_by_requests`. ``None``
-    where no reading tells: nothing executed, or several instances shared a pod.
+    Known to about 10 %, see :func:`~gpupilot_envs.calibration.batches.batch_seen_by_requests`.
+    ``None`` where no reading tells: nothing executed, or several instances shared a pod.
     """
     found = [
         (reading.compute_time_s, _expected_s(profile, allocation, reading.batch_mean), rate_rps)

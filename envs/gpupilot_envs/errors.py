@@ -9,7 +9,9 @@
     │   └── SloInfeasible    no batch size can meet the latency target
     ├── OutputRefused     the result cannot be written: directory in use, disk full
     ├── BundleRefused     a policy artefact does not fit this code, or is not the one meant
-    └── ExtraMissing      an optional package is not installed
+    ├── ExtraMissing      an optional package is not installed
+    ├── MetricsUnavailable  Prometheus cannot be reached or refuses the query
+    └── StackFailed       the serving stack cannot be installed, started, asked or stopped
 """
 
 from __future__ import annotations
@@ -67,3 +69,31 @@ class ExtraMissing(GpupilotError):
     def __init__(self, what: str, extra: str) -> None:
         """Say which extra to install."""
         super().__init__(f"{what} needs more packages: pip install 'gpupilot[{extra}]'")
+
+
+class MetricsUnavailable(GpupilotError):
+    """Prometheus cannot be reached, is not one, or refuses a query.
+
+    Args:
+        sentence: What was asked of whom, and what it said.
+        passing: Whether trying again later may help.
+    """
+
+    def __init__(self, sentence: str, *, passing: bool) -> None:
+        """Keep apart what a caller decides by."""
+        self.passing = passing
+        super().__init__(sentence)
+
+
+class StackFailed(GpupilotError):
+    """The serving stack (Triton, gateway, Prometheus) or its model is not to be had.
+
+    Args:
+        sentence: What went wrong and what to do.
+        log: The last lines of the program that failed, if any.
+    """
+
+    def __init__(self, sentence: str, *, log: str = "") -> None:
+        """Keep the log apart: it is many lines, the sentence is one."""
+        self.log = log
+        super().__init__(sentence)

@@ -22,6 +22,9 @@ PROMISED = (
     "record",
     "calibrate",
     "explain",
+    "stack",
+    "model",
+    "accuracy",
 )
 
 

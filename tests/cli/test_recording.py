@@ -16,6 +16,7 @@ from gpupilot_envs.observation import FIELDS
 from gpupilot_envs.profile import load_profile
 
 Shell = Callable[..., Any]
+FIT = ("fit.html", "fit.json", "fit.png")
 
 
 @pytest.fixture
@@ -38,7 +39,34 @@ def test_calibrate_gives_back_the_profile_that_was_simulated(
     assert found[1.0] == pytest.approx(100.0, rel=0.05)
     assert found[8.0] == pytest.approx(240.0, rel=0.05)
     assert "no traffic model: recording: bins: 40" in ended.err
-    assert [path.name for path in out.iterdir()] == ["profile.yaml"]
+    assert {path.name for path in out.iterdir()} == {"profile.yaml", *FIT}
+    fit = json.loads((out / "fit.json").read_text(encoding="utf-8"))
+    assert [f["parameter"] for f in fit["findings"] if f["refusal"] is None] == [
+        "batch_latency_ms",
+        "gpu.power_w",
+    ]
+    page = (out / "fit.html").read_text(encoding="utf-8")
+    assert "0 starts of pods were recorded" in page
+    assert "<svg" in page
+
+
+def test_a_profile_can_be_named(shell: Shell, recorded: Path, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine.yaml"
+    words = (recorded / "recording.parquet", "--base", tiny, "-o", out)
+    assert shell("calibrate", *words).code == 0
+    assert load_profile(out).name == "tiny"
+    assert (tmp_path / "mine-fit.html").exists()
+    assert "exists already" in shell("calibrate", *words).err
+
+
+def test_traces_and_recordings_are_not_mixed(
+    shell: Shell, recorded: Path, traces: Path, tmp_path: Path
+) -> None:
+    ended = shell(
+        "calibrate", recorded / "recording.parquet", traces / "busy.csv", "--out", tmp_path / "m"
+    )
+    assert ended.code == 2
+    assert "expected a recording" in ended.err
 
 
 def test_a_recording_that_cannot_tell_says_so_and_ends_with_3(
@@ -55,7 +83,7 @@ def test_a_recording_that_cannot_tell_says_so_and_ends_with_3(
     ended = shell("calibrate", source, "--base", tiny, "--out", out)
     assert ended.code == 3
     assert "no profile: the mean batch stayed between" in ended.err
-    assert [path.name for path in out.iterdir()] == ["traffic.yaml"]
+    assert {path.name for path in out.iterdir()} == {"traffic.yaml", *FIT}
 
 
 def test_calibrate_reads_a_plain_trace_and_answers_a_machine(shell: Shell, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,19 +15,20 @@ from gpupilot_agent.cli.checks import unused
 from gpupilot_agent.cli.examples import examples
 from gpupilot_agent.cli.outcome import ExitCode, tell
 from gpupilot_agent.cli.progress import spinner
-from gpupilot_envs.errors import TraceInvalid
+from gpupilot_envs.errors import InputInvalid, OutputRefused, TraceInvalid
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gpupilot_envs.calibration import Calibration
+    from gpupilot_envs.calibration.fitting import Calibration
     from gpupilot_envs.profile import ServiceProfile
     from gpupilot_envs.workload.model import WorkloadModel
     from gpupilot_envs.workload.trace import RateTrace
 
 EXAMPLES = examples(
     "gpupilot calibrate records/shop/recording.parquet --out models/shop",
+    "gpupilot calibrate light.parquet heavy.parquet two-instances.parquet -o shop.yaml",
     "gpupilot calibrate day.csv --out models/day",
     "gpupilot calibrate records/shop/recording.parquet \\\n"
     "  --base my.yaml --out models/shop --json",
@@ -33,11 +36,17 @@ EXAMPLES = examples(
 
 
 def calibrate(
-    source: Annotated[
-        Path,
-        typer.Argument(help="A recording, or a rate trace with columns t_s, rps.", metavar="FILE"),
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Recordings of one service, or one rate trace with columns t_s, rps.",
+            metavar="FILE...",
+        ),
     ],
-    out: options.Out,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder, or a .yaml for the profile.", metavar="PATH"),
+    ],
     base: Annotated[
         str,
         typer.Option(
@@ -51,37 +60,80 @@ def calibrate(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Fit a traffic model and, from a recording, a service profile.
+    """Fit a traffic model and, from recordings, a service profile.
 
-    Written to the folder: traffic.yaml and, from a recording, profile.yaml; what a file is too
-    short for is said. When a recording cannot tell how long a batch takes, the reasons are
-    printed, no profile is written and the exit code is 3.
+    Written to the folder: traffic.yaml and, from recordings, profile.yaml with fit.html, fit.json
+    and fit.png: every parameter with its error and what it was read from, or why it cannot be
+    told. When not even the time of a batch can be told, the reasons are printed, no profile is
+    written and the exit code is 3.
     """
     from gpupilot_envs.embedded import find_profile
     from gpupilot_envs.workload.model import save_model
-    from gpupilot_envs.workload.recording import is_recording, read_traffic
     from gpupilot_envs.workload.trace import read_arrivals
 
-    unused(out)
+    places = _places(out)
     service = find_profile(base)
-    recorded = is_recording(source)
-    trace = read_traffic(source)
+    recorded = [path for path in sources if _is_recording(path)]
+    if recorded and len(recorded) != len(sources):
+        raise InputInvalid(
+            "FILE", str(next(p for p in sources if p not in recorded)), "a recording"
+        )
+    if not recorded and len(sources) != 1:
+        raise InputInvalid("FILE", f"{len(sources)} traces", "one trace, or recordings")
+    traces = [_read_traffic(path) for path in sources]
     times = None if arrivals is None else read_arrivals(arrivals)
-    found = _service(source, service) if recorded else None
-    with spinner("fitting the traffic"):
-        model, too_little = _traffic(trace, times, required=not recorded)
-    if model is not None:
-        save_model(out / "traffic.yaml", model)
-    if found is not None and found.profile is not None:
-        _write_profile(out / "profile.yaml", found.profile)
+    found = _service(recorded, service) if recorded else None
+    model: WorkloadModel | None = None
+    too_little = ""
+    if places.traffic is not None:
+        with spinner("fitting the traffic"):
+            longest = max(traces, key=lambda trace: trace.duration_s)
+            model, too_little = _traffic(longest, times, required=not recorded)
+        if model is not None:
+            save_model(places.traffic, model)
+    if found is not None:
+        _write_fit(places, found)
     if as_json:
         show.as_json(_document(model, found))
     else:
-        _print(out, model, found)
+        _print(places, model, found)
     if too_little:
         tell(f"no traffic model: {too_little}")
     if found is not None and found.profile is None:
         raise typer.Exit(ExitCode.ANSWER_IS_NO)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Places:
+    """Where each file goes; no traffic model is made beside a profile that has its own name."""
+
+    profile: Path
+    fit: Path
+    traffic: Path | None
+
+
+def _places(out: Path) -> _Places:
+    if out.suffix not in (".yaml", ".yml"):
+        unused(out)
+        return _Places(profile=out / "profile.yaml", fit=out / "fit", traffic=out / "traffic.yaml")
+    places = _Places(profile=out, fit=out.with_name(f"{out.stem}-fit"), traffic=None)
+    if out.exists():
+        raise OutputRefused(f"{out} exists already; choose another --out")
+    return places
+
+
+def _is_recording(path: Path) -> bool:
+    """Tell whether a file is a recording; imported late, because help must not wait."""
+    from gpupilot_envs.workload.recording import is_recording
+
+    return is_recording(path)
+
+
+def _read_traffic(path: Path) -> RateTrace:
+    """Return the traffic of a trace or a recording; imported late."""
+    from gpupilot_envs.workload.recording import read_traffic
+
+    return read_traffic(path)
 
 
 def _traffic(
@@ -98,31 +150,41 @@ def _traffic(
         return None, str(error)
 
 
-def _service(source: Path, base: ServiceProfile) -> Calibration:
-    from gpupilot_envs.calibration import calibrate as calibrate_service
+def _service(sources: Sequence[Path], base: ServiceProfile) -> Calibration:
+    from gpupilot_envs.calibration.fitting import calibrate as calibrate_service
     from gpupilot_envs.workload.recording import read_recording
 
-    written = datetime.fromtimestamp(source.stat().st_mtime, UTC).date().isoformat()
-    return calibrate_service(read_recording(source), base, when=f"recorded until {written}")
+    newest_s = max(source.stat().st_mtime for source in sources)
+    written = datetime.fromtimestamp(newest_s, UTC).date().isoformat()
+    recordings = [read_recording(source) for source in sources]
+    return calibrate_service(recordings, base, when=f"recorded until {written}")
 
 
-def _write_profile(path: Path, profile: ServiceProfile) -> None:
+def _write_fit(places: _Places, found: Calibration) -> None:
+    """Write the profile, and the report in any case: it says what was missing, too."""
     import yaml
 
+    from gpupilot_agent.report.fit_report import write_fit_report
     from gpupilot_envs.atomic import write_text
 
-    write_text(path, yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False))
+    if found.profile is not None:
+        document = found.profile.model_dump(mode="json")
+        write_text(places.profile, yaml.safe_dump(document, sort_keys=False))
+    write_fit_report(places.fit, found)
 
 
 def _document(model: WorkloadModel | None, found: Calibration | None) -> dict[str, Any]:
+    from gpupilot_envs.calibration.fitting import as_document
+
     traffic = None if model is None else _summary(model)
     if found is None:
-        return {"traffic": traffic, "profile": None, "refusals": [], "notes": []}
+        return {"traffic": traffic, "profile": None, "refusals": [], "notes": [], "findings": []}
     return {
         "traffic": traffic,
         "profile": None if found.profile is None else found.profile.model_dump(mode="json"),
         "refusals": list(found.refusals),
         "notes": list(found.notes),
+        "findings": as_document(found.findings),
     }
 
 
@@ -135,7 +197,7 @@ def _summary(model: WorkloadModel) -> dict[str, Any]:
     }
 
 
-def _print(out: Path, model: WorkloadModel | None, found: Calibration | None) -> None:
+def _print(places: _Places, model: WorkloadModel | None, found: Calibration | None) -> None:
     if model is not None:
         ranked = sorted(model.fits.items(), key=lambda item: item[1].goodness.distance)
         rows = [(name, f"{fit.goodness.distance:.3f}") for name, fit in ranked]
@@ -143,11 +205,14 @@ def _print(out: Path, model: WorkloadModel | None, found: Calibration | None) ->
             f"traffic of {model.name}: mean {model.mean_rps:.4g} requests/s, like {model.family}"
         )
         show.table(title, ("family", "distance"), rows)
-        show.line(f"{out / 'traffic.yaml'}: the traffic model")
+        show.line(f"{places.traffic}: the traffic model")
     if found is None:
         return
     for sentence in found.refusals:
         tell(f"no profile: {sentence}")
     if found.profile is not None:
         curve = ", ".join(f"{ms:.2f} ms at batch {b:g}" for b, ms in found.profile.batch_latency_ms)
-        show.line(f"{out / 'profile.yaml'}: {curve}; {'; '.join(found.notes)}")
+        show.line(f"{places.profile}: {curve}")
+    for sentence in found.notes:
+        show.line(f"  {sentence}")
+    show.line(f"{places.fit}.html: what each was read from")

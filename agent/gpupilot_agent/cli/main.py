@@ -10,6 +10,7 @@ from importlib.metadata import version as installed_version
 import typer
 
 from gpupilot_agent.cli import (
+    accuracy,
     calibrate,
     card,
     compare,
@@ -17,9 +18,11 @@ from gpupilot_agent.cli import (
     explain,
     export,
     gate,
+    model,
     record,
     report,
     simulate,
+    stack,
     study,
     train,
     tune,
@@ -57,6 +60,9 @@ app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("card", epilog=card.EXAMPLES)(card.card)
 app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
+app.command("model", epilog=model.EXAMPLES)(model.model)
+app.command("accuracy", epilog=accuracy.EXAMPLES)(accuracy.accuracy)
+app.add_typer(stack.app, name="stack", epilog=stack.EXAMPLES, help=stack.HELP)
 
 
 @app.command(epilog=examples("gpupilot version"))

@@ -35,14 +35,20 @@ batch_max                int64    largest batch
 queue_delay_us           int64    ``max_queue_delay_microseconds``
 =======================  =======  ============================================================
 
+Further float64 columns may follow, named in the metadata: what a live recording tells beyond the
+signals, for calibration (``docs/recording.md``).
+
 File metadata (UTF-8): ``format``; ``service``, its name; ``profile_sha256``, empty when there is
-none; ``queries``, a JSON object from column to the query that answered it.
+none; and JSON: ``queries``, from column to the query that answered it; ``sources``, from column to
+the exporters that answered; ``details``, the names of further columns; ``batch_times``, from batch
+size to executions and their seconds in all, from the server's own statistics; ``target_s``, the
+latency target behind ``attainment_ratio``, or null.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +88,10 @@ class Recording:
         allocations: Allocation at each reading, as many as readings.
         profile_sha256: Hash of the service profile's file, or ``None``.
         queries: Query that answered each column.
+        sources: Exporters that answered each column.
+        details: Further columns, each as long as the readings.
+        batch_times: Executions of each batch size and the seconds they took in all.
+        target_s: Latency target behind the attainment, or ``None``.
 
     Raises:
         TraceInvalid: On construction, when the readings do not ascend or the lengths differ.
@@ -92,12 +102,21 @@ class Recording:
     allocations: tuple[Allocation, ...]
     profile_sha256: str | None = None
     queries: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    batch_times: Mapping[int, tuple[int, float]] = field(default_factory=dict)
+    target_s: float | None = None
 
     def __post_init__(self) -> None:
         """Check times and lengths."""
         if len(self.readings) != len(self.allocations):
             counts = (len(self.readings), len(self.allocations))
             raise TraceInvalid(f"{self.service}: readings, allocations", counts, "equal counts")
+        for name, column in self.details.items():
+            if len(column) != len(self.readings):
+                raise TraceInvalid(
+                    f"{self.service}: {name}", len(column), f"{len(self.readings)}, as readings"
+                )
         at_s = np.array([reading.at_s for reading in self.readings])
         back = ~(np.diff(at_s) > 0)
         if back.any():
@@ -141,19 +160,7 @@ def write_recording(path: Path, recording: Recording) -> None:
     Raises:
         OutputRefused: The file cannot be written.
     """
-    rows = [
-        {**asdict(reading), **asdict(allocation)}
-        for reading, allocation in zip(recording.readings, recording.allocations, strict=True)
-    ]
-    metadata = {
-        "format": FORMAT,
-        "service": recording.service,
-        "profile_sha256": recording.profile_sha256 or "",
-        "queries": json.dumps(dict(recording.queries), sort_keys=True),
-    }
-    table = pa.Table.from_pylist(rows, schema=_SCHEMA.with_metadata(metadata))
-    with atomic_path(path) as partial:
-        pq.write_table(table, partial)
+    _write(path, _rows_of(recording), _metadata_of(recording))
 
 
 def append_recording(path: Path, later: Recording) -> None:
@@ -167,18 +174,21 @@ def append_recording(path: Path, later: Recording) -> None:
     if not path.exists():
         write_recording(path, later)
         return
-    earlier = read_recording(path)
+    table = _recorded(path)
+    earlier = _about(path, _metadata(table))
     for name in ("service", "profile_sha256"):
         here, there = getattr(later, name), getattr(earlier, name)
         if here != there:
             raise TraceInvalid(f"{path}: {name}", here, f"{there!r}, as recorded so far")
-    joined = replace(
-        later,
-        readings=earlier.readings + later.readings,
-        allocations=earlier.allocations + later.allocations,
-        queries={**earlier.queries, **later.queries},
+    if later.readings and table.num_rows:
+        end_s, begin_s = table.column("at_s")[-1].as_py(), later.readings[0].at_s
+        if begin_s <= end_s:
+            row = table.num_rows + 1
+            raise TraceInvalid(f"{later.service}: at_s, row {row}", begin_s, f"above {end_s}")
+    whole = pa.concat_tables(
+        [_bare(path, table, earlier.details), _rows_of(later)], promote_options="default"
     )
-    write_recording(path, joined)
+    _write(path, whole, _metadata_of(_joined(earlier, later)))
 
 
 def read_recording(path: Path) -> Recording:
@@ -188,18 +198,17 @@ def read_recording(path: Path) -> Recording:
         TraceInvalid: The file is missing, damaged, of another format or version, lacks a column,
             or its times do not ascend; names what is wrong.
     """
-    table = _table(path)
-    metadata = _metadata(table)
-    found = metadata.get("format")
-    if found != FORMAT:
-        raise TraceInvalid(f"{path}: format", found, FORMAT)
+    table = _recorded(path)
+    about = _about(path, _metadata(table))
     rows = _rows(path, table)
-    return Recording(
-        service=metadata.get("service", path.stem),
+    return replace(
+        about,
         readings=tuple(Signals(**{n: _known(row[n]) for n in SIGNAL_FIELDS}) for row in rows),
         allocations=tuple(Allocation(**{name: row[name] for name in _ALLOCATION}) for row in rows),
-        profile_sha256=metadata.get("profile_sha256") or None,
-        queries=json.loads(metadata.get("queries", "{}")),
+        details={
+            name: tuple(_known(value) for value in table.column(name).to_pylist())
+            for name in about.details
+        },
     )
 
 
@@ -247,12 +256,103 @@ def _metadata(table: pa.Table) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in raw.items()}
 
 
-def _rows(path: Path, table: pa.Table) -> list[dict[str, Any]]:
+def _recorded(path: Path) -> pa.Table:
+    """Return the file's table if it is a recording of this version."""
+    table = _table(path)
+    found = _metadata(table).get("format")
+    if found != FORMAT:
+        raise TraceInvalid(f"{path}: format", found, FORMAT)
+    return table
+
+
+def _about(path: Path, metadata: Mapping[str, str]) -> Recording:
+    """Return a recording without rows; ``details`` has its names."""
+    batches = json.loads(metadata.get("batch_times", "{}"))
+    return Recording(
+        service=metadata.get("service", path.stem),
+        readings=(),
+        allocations=(),
+        profile_sha256=metadata.get("profile_sha256") or None,
+        queries=json.loads(metadata.get("queries", "{}")),
+        sources=json.loads(metadata.get("sources", "{}")),
+        details=dict.fromkeys(json.loads(metadata.get("details", "[]")), ()),
+        batch_times={int(size): (count, time_s) for size, (count, time_s) in batches.items()},
+        target_s=json.loads(metadata.get("target_s", "null")),
+    )
+
+
+def _joined(earlier: Recording, later: Recording) -> Recording:
+    """Return what the metadata of both recordings say together, without rows."""
+    sources = dict(earlier.sources)
+    for column, names in later.sources.items():
+        known = [name for name in sources.get(column, "").split(", ") if name]
+        more = [name for name in names.split(", ") if name not in known]
+        sources[column] = ", ".join([*known, *more])
+    sizes = sorted({*earlier.batch_times, *later.batch_times})
+    parts = (earlier.batch_times, later.batch_times)
+    return replace(
+        later,
+        readings=(),
+        allocations=(),
+        queries={**earlier.queries, **later.queries},
+        sources=sources,
+        details=dict.fromkeys((*earlier.details, *later.details), ()),
+        batch_times={
+            size: (
+                sum(part.get(size, (0, 0.0))[0] for part in parts),
+                sum(part.get(size, (0, 0.0))[1] for part in parts),
+            )
+            for size in sizes
+        },
+        target_s=later.target_s if later.target_s is not None else earlier.target_s,
+    )
+
+
+def _rows_of(recording: Recording) -> pa.Table:
+    rows = [
+        {**asdict(reading), **asdict(allocation)}
+        for reading, allocation in zip(recording.readings, recording.allocations, strict=True)
+    ]
+    table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+    for name, column in recording.details.items():
+        table = table.append_column(name, pa.array(column, pa.float64()))
+    return table
+
+
+def _metadata_of(recording: Recording) -> dict[str, str]:
+    documents = {
+        "queries": dict(recording.queries),
+        "sources": dict(recording.sources),
+        "details": sorted(recording.details),
+        "batch_times": {str(size): pair for size, pair in recording.batch_times.items()},
+        "target_s": recording.target_s,
+    }
+    return {
+        "format": FORMAT,
+        "service": recording.service,
+        "profile_sha256": recording.profile_sha256 or "",
+    } | {name: json.dumps(document, sort_keys=True) for name, document in documents.items()}
+
+
+def _write(path: Path, table: pa.Table, metadata: Mapping[str, str]) -> None:
+    with atomic_path(path) as partial:
+        pq.write_table(table.replace_schema_metadata(dict(metadata)), partial)
+
+
+def _bare(path: Path, table: pa.Table, details: Iterable[str]) -> pa.Table:
+    """Return the columns of the format and the details, typed, without metadata."""
+    typed = _typed(path, table)
+    for name in details:
+        typed = typed.append_column(name, table.column(name).cast(pa.float64()))
+    return typed.replace_schema_metadata(None)
+
+
+def _typed(path: Path, table: pa.Table) -> pa.Table:
     missing = [name for name in _SCHEMA.names if name not in table.column_names]
     if missing:
         raise TraceInvalid(f"{path}: columns", table.column_names, f"also {', '.join(missing)}")
     try:
-        typed = table.select(_SCHEMA.names).cast(pa.schema(list(_SCHEMA)))
+        typed = table.select(_SCHEMA.names).cast(_SCHEMA)
     except (pa.ArrowException, ValueError) as error:
         raise TraceInvalid(
             f"{path}: columns", str(error).splitlines()[0], "the types of the format"
@@ -260,5 +360,9 @@ def _rows(path: Path, table: pa.Table) -> list[dict[str, Any]]:
     for name in (*_ALWAYS, *_ALLOCATION):
         if typed.column(name).null_count:
             raise TraceInvalid(f"{path}: {name}", "an empty cell", "a number in every row")
-    rows: list[dict[str, Any]] = typed.to_pylist()
+    return typed
+
+
+def _rows(path: Path, table: pa.Table) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = _typed(path, table).to_pylist()
     return rows

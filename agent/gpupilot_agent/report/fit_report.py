@@ -1,0 +1,93 @@
+"""The report of a calibration: every parameter, its error, and what it was read from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from matplotlib.axes import Axes
+
+from gpupilot_agent.report.canvas import Picture, render, sheet, style
+from gpupilot_agent.report.look import INK, LATE, MUTED
+from gpupilot_envs.atomic import write_bytes, write_text
+from gpupilot_envs.calibration.findings import Finding, Points
+from gpupilot_envs.calibration.fitting import Calibration, as_document
+
+FORMAT = "gpupilot/fit-v1"
+_PAGE = """\
+<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
+  padding: 0 1rem }}
+table {{ border-collapse: collapse; width: 100% }}
+td, th {{ text-align: left; vertical-align: top; padding: .4rem .8rem .4rem 0;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent) }}
+figure {{ margin: 2rem 0; background: #fffffe }} svg {{ max-width: 100%; height: auto }}
+</style>
+<h1>{title}</h1><p>{verdict}</p>
+<table><thead><tr><th>parameter<th>value<th>error<th>read from, or why not</tr></thead>
+<tbody>{rows}</tbody></table>
+<figure>{picture}</figure></html>
+"""
+
+
+def write_fit_report(base: Path, found: Calibration) -> None:
+    """Write ``base`` with the endings ``.json``, ``.html`` and ``.png``.
+
+    Raises:
+        OutputRefused: A file cannot be written.
+    """
+    document = {"format": FORMAT, "findings": as_document(found.findings)}
+    write_text(base.with_name(f"{base.name}.json"), json.dumps(document, indent=2) + "\n")
+    picture = _picture(found.findings)
+    if picture is not None:
+        write_bytes(base.with_name(f"{base.name}.png"), picture.png)
+    page = _page(found, picture)
+    write_text(base.with_name(f"{base.name}.html"), page)
+
+
+def _page(found: Calibration, picture: Picture | None) -> str:
+    name = "no profile" if found.profile is None else found.profile.name
+    verdict = (
+        "The time of a batch cannot be told, so there is no profile."
+        if found.profile is None
+        else "What was not found is as in the base profile."
+    )
+    return _PAGE.format(
+        title=escape(f"Calibration: {name}"),
+        verdict=verdict,
+        rows="".join(_row(finding) for finding in found.findings),
+        picture="" if picture is None else picture.svg,
+    )
+
+
+def _row(finding: Finding) -> str:
+    values = ", ".join(f"{key} {value}".strip() for key, value in finding.values.items())
+    error = "" if finding.error_ratio is None else f"±{100 * finding.error_ratio:.1f} %"
+    said = finding.refusal or "; ".join((finding.source, *finding.remarks))
+    cells = (finding.parameter, values or "as in base", error, said)
+    return "<tr>" + "".join(f"<td>{escape(cell)}" for cell in cells) + "</tr>"
+
+
+def _picture(findings: Sequence[Finding]) -> Picture | None:
+    drawn = [(f.parameter, f.points) for f in findings if f.points is not None]
+    if not drawn:
+        return None
+    with style():
+        figure, axes = sheet(3.0, ncols=len(drawn), squeeze=False)
+        for place, (parameter, points) in zip(axes[0], drawn, strict=True):
+            _draw(place, parameter, points)
+        return render(figure, "fit", ())
+
+
+def _draw(axes: Axes, parameter: str, points: Points) -> None:
+    axes.plot(points.x, points.y, linestyle="none", marker="o", markersize=3.0, color=MUTED)
+    axes.plot(points.fitted_x, points.fitted_y, color=LATE, linewidth=1.4)
+    axes.set_title(parameter, color=INK)
+    axes.set_xlabel(points.x_name)
+    axes.set_ylabel(points.y_name)
+    axes.set_ylim(bottom=min(0.0, float(points.y.min())))

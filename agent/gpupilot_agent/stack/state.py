@@ -1,0 +1,70 @@
+"""What a running stack leaves on disk so that later commands find it and end it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gpupilot_agent.stack.processes import Process
+from gpupilot_agent.stack.server import Ports
+from gpupilot_envs.atomic import write_text
+from gpupilot_envs.errors import StackFailed
+
+FILE = "state.json"
+SHARED_MEMORY = Path("/dev/shm")
+
+
+class StackState(BaseModel):
+    """A stack that was started.
+
+    Attributes:
+        flavour: ``cpu`` or ``emulated``.
+        target_ms: The latency target its histogram counts to.
+        gateway_url: Where requests go, HTTP and gRPC.
+        admin_url: The gateway's own pages.
+        prometheus_url: Where signals are read.
+        replicas: Ports by replica name.
+        shared_memory: Prefix of Triton's regions in ``/dev/shm``.
+        processes: Everything that runs, in the order it was started.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    flavour: str
+    target_ms: float
+    gateway_url: str
+    admin_url: str
+    prometheus_url: str
+    replicas: dict[str, Ports]
+    shared_memory: str
+    processes: list[Process] = []
+
+
+def default_folder() -> Path:
+    """Return where a stack keeps its state unless told: the user's state folder."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "gpupilot" / "stack"
+
+
+def load(folder: Path) -> StackState | None:
+    """Return the stack started in a folder, ``None`` where there is none.
+
+    Raises:
+        StackFailed: The file is not one of ours.
+    """
+    path = folder / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    try:
+        return StackState.model_validate_json(text)
+    except ValidationError as error:
+        raise StackFailed(f"{path} is not the state of a stack; remove it by hand") from error
+
+
+def save(folder: Path, state: StackState) -> None:
+    """Write the state, whole or not at all."""
+    write_text(folder / FILE, state.model_dump_json(indent=2))

@@ -1,0 +1,1 @@
+"""What Triton serves: model repositories, the model's code inside Triton, and how to ask it."""

@@ -1,0 +1,179 @@
+"""PromQL for all services at once: five queries, however many services and signals there are.
+
+Each query is a union of aggregations ``by (service)``, told apart by the labels ``signal`` and
+``source``. A service's name is taken from the label its exporter carries it in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gpupilot_envs.latency_sources import SUMMARY_QUANTILES
+from gpupilot_envs.metric_names import (
+    Expression,
+    Histogram,
+    MetricNames,
+    MetricSource,
+    ServiceLabel,
+)
+
+SERVICE, SIGNAL, SOURCE, LE = "service", "signal", "source", "le"
+"""Labels of an answer."""
+
+REQUESTS, ANSWERED, ANSWERED_TIME, AGE, BUCKETS = (
+    "requests_rate",
+    "answered_rate",
+    "answered_time",
+    "gateway_age",
+    "buckets",
+)
+"""What the gateway is asked; rate, errors and latencies are worked out from them."""
+
+SUMMARY = "triton-summary"
+SUMMARY_OK, SUMMARY_FAILED, SUMMARY_QUANTILE = "summary_ok", "summary_failed", "summary_quantile"
+"""What the fallback without a gateway is asked."""
+
+MATCHERS_MAX = 50
+"""Up to so many services are named in a query; of more, all are fetched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What the queries are about.
+
+    Attributes:
+        services: Names of the services, all that there are when empty.
+        window_s: Range of the rates in seconds, whole.
+        namespace: Kubernetes namespace, every one when ``None``.
+    """
+
+    services: tuple[str, ...]
+    window_s: int
+    namespace: str | None = None
+
+    def match(self, label: ServiceLabel) -> str:
+        """Return the label matchers of the services."""
+        named = "(.+)"
+        if 0 < len(self.services) <= MATCHERS_MAX:
+            named = f"({'|'.join(map(_literal, self.services))})"
+        whose = f'{label.label}=~"{_quoted(label.pattern.replace("(.+)", named, 1))}"'
+        if self.namespace and label.namespace:
+            whose += f',{label.namespace}="{_quoted(self.namespace)}"'
+        return whose
+
+    def fill(self, text: str, label: ServiceLabel) -> str:
+        """Return an expression of the table with its placeholders filled in."""
+        filled = text.replace("$match", self.match(label))
+        filled = filled.replace("$window", f"{self.window_s}s")
+        return filled.replace("$seconds", str(self.window_s)).strip()
+
+
+def queries(names: MetricNames, scope: Scope) -> dict[str, str]:
+    """Return the queries by name: ``gateway``, ``buckets``, ``server``, ``gpu``, ``kubernetes``.
+
+    Every answer carries the labels ``service``, ``signal`` and ``source``, buckets also ``le``.
+    """
+    gateway = [part for source in names.gateways for part in _gateway(source, scope)]
+    groups = {
+        "gateway": [*gateway, *_summary(scope)],
+        "buckets": [_buckets(source, scope) for source in names.gateways],
+    }
+    for group in ("server", "gpu", "kubernetes"):
+        groups[group] = [
+            _labelled(expression_query(source, expression, scope), signal, source.name)
+            for signal, answering in names.answering(group).items()
+            for source, expression in answering
+        ]
+    return {name: " or ".join(parts) for name, parts in groups.items() if parts}
+
+
+def expression_query(source: MetricSource, expression: Expression, scope: Scope) -> str:
+    """Return the PromQL of one entry of the table, one number per service."""
+    aggregate, inner = expression.aggregate
+    query = _by_service(aggregate, scope.fill(inner, source.service), source.service)
+    if expression.over is not None:
+        below = _by_service("sum", scope.fill(expression.over, source.service), source.service)
+        query = f"({query} / {below})"
+    return query if expression.scale == 1.0 else f"{query} * {expression.scale!r}"
+
+
+def column_queries(names: MetricNames, scope: Scope) -> dict[str, str]:
+    """Return, by column, the PromQL that answers it, alternatives joined by ``or``."""
+    found: dict[str, str] = {}
+    for group in ("server", "gpu", "kubernetes"):
+        for signal, answering in names.answering(group).items():
+            found[signal] = " or ".join(expression_query(s, e, scope) for s, e in answering)
+    rate = " or ".join(_requests(source, scope) for source in names.gateways)
+    found["rate_rps"] = rate
+    buckets = " or ".join(_bucket_rates(source, scope) for source in names.gateways)
+    shares = ("latency_p50_s", "latency_p95_s", "latency_p99_s", "attainment_ratio")
+    return found | dict.fromkeys(shares, buckets)
+
+
+def _gateway(source: Histogram, scope: Scope) -> Iterable[str]:
+    whose = scope.match(source.service)
+    window = f"[{scope.window_s}s]"
+    good = f"{whose},{source.answered}"
+    count, total = f"{source.histogram}_count", f"{source.histogram}_sum"
+    label = source.service
+    yield _labelled(_requests(source, scope), REQUESTS, source.name)
+    answered = _by_service("sum", f"rate({count}{{{good}}}{window})", label)
+    yield _labelled(answered, ANSWERED, source.name)
+    time = _by_service("sum", f"rate({total}{{{good}}}{window})", label)
+    yield _labelled(f"{time} * {source.unit_s!r}", ANSWERED_TIME, source.name)
+    age = _by_service("min", f"time() - timestamp({count}{{{whose}}})", label)
+    yield _labelled(age, AGE, source.name)
+
+
+def _requests(source: Histogram, scope: Scope) -> str:
+    whose = scope.match(source.service)
+    rate = f"rate({source.histogram}_count{{{whose}}}[{scope.window_s}s])"
+    return _by_service("sum", rate, source.service)
+
+
+def _bucket_rates(source: Histogram, scope: Scope) -> str:
+    whose = f"{scope.match(source.service)},{source.answered}"
+    rate = f"rate({source.histogram}_bucket{{{whose}}}[{scope.window_s}s])"
+    return _by_service("sum", rate, source.service, LE)
+
+
+def _buckets(source: Histogram, scope: Scope) -> str:
+    return _labelled(_bucket_rates(source, scope), BUCKETS, source.name)
+
+
+def _summary(scope: Scope) -> Iterable[str]:
+    label = ServiceLabel(label="model", namespace="namespace")
+    whose, window = scope.match(label), f"[{scope.window_s}s]"
+    for signal, name in ((SUMMARY_OK, "success"), (SUMMARY_FAILED, "failure")):
+        rate = f"rate(nv_inference_request_{name}{{{whose}}}{window})"
+        yield _labelled(_by_service("sum", rate, label), signal, SUMMARY)
+    quantiles = "|".join(f"{q:g}".replace(".", "[.]") for q in SUMMARY_QUANTILES)
+    worst = f'nv_inference_request_summary_us{{{whose},quantile=~"{quantiles}"}}'
+    yield _labelled(_by_service("max", worst, label, "quantile"), SUMMARY_QUANTILE, SUMMARY)
+
+
+def _by_service(aggregate: str, inner: str, label: ServiceLabel, *more: str) -> str:
+    if label.label != SERVICE or label.pattern != "(.+)":
+        pattern = _quoted(label.pattern)
+        inner = f'label_replace({inner}, "{SERVICE}", "$1", "{label.label}", "{pattern}")'
+    return f"{aggregate} by ({', '.join((SERVICE, *more))}) ({inner})"
+
+
+def _labelled(query: str, signal: str, source: str) -> str:
+    with_signal = f'label_replace({query}, "{SIGNAL}", "{signal}", "", "")'
+    return f'label_replace({with_signal}, "{SOURCE}", "{_quoted(source)}", "", "")'
+
+
+def _literal(name: str) -> str:
+    return re.escape(name).replace("\\-", "-")
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def named(services: Sequence[str]) -> tuple[str, ...]:
+    """Return the services as a scope wants them: sorted, each once."""
+    return tuple(sorted(set(services)))
