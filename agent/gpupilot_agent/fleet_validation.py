@@ -101,7 +101,7 @@ def score(
     for _ in range(steps):
         step = control.step(act(seen, control.masks))
         seen = step.observations
-        late -= float(step.terms[1].sum()) / price
+        late -= float((step.terms[1] / control.price).sum())
         cost -= float(step.terms[0].sum())
         requests += float(step.demand.sum())
     return Score(late_ratio=late / max(requests, 1e-9), cost_ratio=cost / (services * steps))

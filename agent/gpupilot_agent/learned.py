@@ -176,7 +176,8 @@ class LearnedPolicy:
 
     def price(self, view: View) -> float:
         """Return the price of a late request at the service's objective."""
-        return self.price_scale * self.bundle.price(view.targets.attainment_ratio)
+        usual = self.bundle.price(view.targets.attainment_ratio, view.profile.cold_start_s.mean)
+        return self.price_scale * usual
 
 
 def _decoded(action: NDArray[np.int64], view: View, seen: Seen) -> Allocation:

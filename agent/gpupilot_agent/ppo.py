@@ -128,7 +128,7 @@ class DualAscent(BaseCallback):  # type: ignore[misc]
         self.model.policy.begin_rollout()
 
     def _on_rollout_end(self) -> None:
-        _compare_copies(self.model, self._env.control.copies)
+        _compare_copies(self.model, self._env.control.copies, self._env.control.references)
         totals = self._env.take_totals()
         self._go_on = self._on_rollout(totals)
         self._rollouts += 1
@@ -168,13 +168,14 @@ RAREST = 20.0
 rollout would decide the whole update."""
 
 
-def _compare_copies(model: PPO, copies: int) -> None:
+def _compare_copies(model: PPO, copies: int, references: NDArray[np.bool_]) -> None:
     """Measure every advantage against those of the same service on the same traffic.
 
     Most of what a service earns is decided by its traffic, which no critic can foresee. Copies
     that met the same requests at the same time are an input-dependent baseline, free of bias
     because each is compared with the *other* ones (Mao et al., "Variance Reduction for
-    Reinforcement Learning in Input-Driven Environments", ICLR 2019).
+    Reinforcement Learning in Input-Driven Environments", ICLR 2019). Among them may be the
+    classical controller's, from which the actor has nothing else to learn.
     """
     if copies == 1:
         return
@@ -182,7 +183,9 @@ def _compare_copies(model: PPO, copies: int) -> None:
     groups = advantages.reshape(len(advantages), -1, copies)
     apart = (groups - groups.mean(axis=2, keepdims=True)) * copies / (copies - 1)
     bound = RAREST * apart.std()
-    model.rollout_buffer.advantages = np.clip(apart, -bound, bound).reshape(advantages.shape)
+    compared = np.clip(apart, -bound, bound).reshape(advantages.shape)
+    compared[:, references] = 0.0
+    model.rollout_buffer.advantages = compared
 
 
 def _prefer_neutral(model: PPO, lead: float) -> None:

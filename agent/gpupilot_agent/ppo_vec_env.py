@@ -112,7 +112,7 @@ class FleetVecEnv(VecEnv):  # type: ignore[misc]
         self,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """Let one interval pass for every service."""
-        # a service that ends is another one afterwards
+        # a service that ends is another one afterwards; the price is never written in place
         self._prices, self._objectives = self.control.price, self.control.objective.copy()
         step = self.control.step(self._actions)
         self._count(step)
@@ -134,15 +134,14 @@ class FleetVecEnv(VecEnv):  # type: ignore[misc]
         return infos
 
     def _count(self, step: Step) -> None:
-        """Add a step; a late request of a small service weighs as much as one of a large one."""
-        totals, control = self._totals, self.control
-        kinds = len(totals.late)
-        late = -step.terms[1] / self._prices
-        totals.late += np.bincount(self._objectives, late, kinds)
-        totals.requests += np.bincount(self._objectives, step.demand, kinds)
-        totals.terms += step.terms.sum(axis=1)
-        totals.cost -= float(step.terms[0].sum())
-        totals.steps += control.n
+        """Add a step of the policy; a small service's late requests weigh as a large one's do."""
+        totals, ours = self._totals, ~self.control.references
+        kinds, objectives, terms = len(totals.late), self._objectives[ours], step.terms[:, ours]
+        totals.late += np.bincount(objectives, -terms[1] / self._prices[ours], kinds)
+        totals.requests += np.bincount(objectives, step.demand[ours], kinds)
+        totals.terms += terms.sum(axis=1)
+        totals.cost -= float(terms[0].sum())
+        totals.steps += int(ours.sum())
 
     def close(self) -> None:
         """Nothing to release."""

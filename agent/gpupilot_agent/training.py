@@ -34,6 +34,7 @@ from gpupilot_agent.training_data import Material, prepare
 from gpupilot_agent.training_file import write_config
 from gpupilot_agent.training_sample import SAMPLE, keep_sample
 from gpupilot_envs.atomic import write_text
+from gpupilot_envs.curriculum import Curriculum
 from gpupilot_envs.fleet_control import FleetControl
 from gpupilot_envs.objective import first_price
 from gpupilot_envs.workload.splits import Split
@@ -161,6 +162,7 @@ class _Run:
             self._material.train,
             multiplier=np.array([first_price(ratio) for ratio in objectives]),
             copies=config.copies,
+            curriculum=Curriculum(config.curriculum) if config.curriculum > 0.0 else None,
             replicas_max=config.limits.replicas_max,
         )
         return FleetVecEnv(

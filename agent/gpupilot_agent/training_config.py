@@ -116,6 +116,7 @@ class TrainConfig:
             ``attainment_ratio`` where none is given.
         latencies_ms: Latency targets that services are drawn with; only ``target_ms`` where none
             is given.
+        latency_ratios: The same as multiples of a lone request's latency, for several profiles.
         traces: Rate traces to train on, split by day.
         generated: Number of generated traces beside them, of randomised families.
         controller: The classical controller the policy starts from and moves.
@@ -124,6 +125,8 @@ class TrainConfig:
         services: Services trained side by side, copies included.
         copies: How many of them are the same service on the same traffic, compared with each
             other.
+        curriculum: Share of the services drawn from those on which the classical controller, which
+            then runs the first of each group of copies, still wins; 0 draws all alike.
         validate_every: Updates between two validations.
         validation_services: Services of a validation.
         validation_steps: Decisions of each of them.
@@ -145,6 +148,7 @@ class TrainConfig:
     attainment_ratio: float = 0.99
     objectives: tuple[float, ...] = ()
     latencies_ms: tuple[float, ...] = ()
+    latency_ratios: tuple[float, ...] = ()
     traces: tuple[Path, ...] = ()
     generated: int = 64
     controller: Controller = field(default_factory=lambda: Controller(z_per_log_price=USUAL_SLOPE))
@@ -152,6 +156,7 @@ class TrainConfig:
     max_seconds: float | None = None
     services: int = 512
     copies: int = 8
+    curriculum: float = 0.5
     validate_every: int = 20
     validation_services: int = 192
     validation_steps: int = 480
@@ -181,6 +186,13 @@ class TrainConfig:
         for ratio in (self.attainment_ratio, *self.objectives):
             if not 0.5 <= ratio < 1.0:
                 raise InputInvalid("attainment_ratio", ratio, "0.5 or more, below 1")
+        for ratio in self.latency_ratios:
+            if not 1.2 <= ratio <= 100.0:
+                raise InputInvalid("latency_ratios", ratio, "1.2 to 100")
+        if not 0.0 <= self.curriculum <= 1.0:
+            raise InputInvalid("curriculum", self.curriculum, "0 to 1")
+        if self.curriculum > 0.0 and self.copies == 1:
+            raise InputInvalid("copies", self.copies, "2 or more with a curriculum")
         if self.max_seconds is not None and not self.max_seconds > 0.0:
             raise InputInvalid("max_seconds", self.max_seconds, "seconds above 0")
         if self.patience is not None and self.patience < 1:

@@ -52,9 +52,9 @@ def prepare(config: TrainConfig, traffic: Split | None = None) -> Material:
     """
     profiles = [find_profile(name) for name in config.profiles]
     kinds = [
-        (profile, latency_ms / 1000.0, objective)
+        (profile, latency_s, objective)
         for profile in profiles
-        for latency_ms in config.latencies_ms or (config.target_ms,)
+        for latency_s in latencies_s(config, profile)
         for objective in config.objectives or (config.attainment_ratio,)
     ]
     tables = FleetTables.of([_table(*kind) for kind in kinds])
@@ -80,6 +80,23 @@ def prepare(config: TrainConfig, traffic: Split | None = None) -> Material:
             for trace in split.role(role)
         },
     )
+
+
+GENEROUS_S = 60.0
+"""A latency target that any lone request meets, to measure one with."""
+
+
+def latencies_s(config: TrainConfig, profile: ServiceProfile) -> tuple[float, ...]:
+    """Return the latency targets a profile is trained with, in seconds, to a tenth of a ms.
+
+    Raises:
+        SloInfeasible: No request meets a target.
+    """
+    if not config.latency_ratios:
+        return tuple(ms / 1000.0 for ms in config.latencies_ms or (config.target_ms,))
+    anything = Targets(latency_s=GENEROUS_S, attainment_ratio=FITTED_AT)
+    lone_s = capacity(profile, anything).idle_latency_s
+    return tuple(round(ratio * lone_s, 4) for ratio in config.latency_ratios)
 
 
 FITTED_AT = 0.99

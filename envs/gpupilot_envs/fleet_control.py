@@ -10,19 +10,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.actions import REFERENCE_PRICE
+from gpupilot_envs.actions import NEUTRAL, REFERENCE_PRICE
+from gpupilot_envs.curriculum import FRESH, Curriculum
 from gpupilot_envs.decision import Seats
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.fleet.world import FleetWorld
 from gpupilot_envs.following import PERIOD_S
 from gpupilot_envs.objective import reward_arrays
-from gpupilot_envs.scenarios import Scenarios
+from gpupilot_envs.scenarios import CASE, Drawn, Scenarios
 from gpupilot_envs.signals import SIGNAL_INDEX
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _AT = SIGNAL_INDEX["at_s"]
+_NEUTRAL = np.array(NEUTRAL, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,9 @@ class FleetControl:
         price: What a late request costs each service: its objective's price times its own factor.
         objective: Which of the scenarios' objectives each service has, int64, shape ``(n,)``.
         running: Replicas every service was last told to run, int64, shape ``(n,)``.
+        references: Services that the classical controller runs whatever the agent says, bool,
+            shape ``(n,)``: the first of each group of copies where there is a curriculum.
+        curriculum: Which services come again; ``None`` where all are drawn alike.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class FleetControl:
         *,
         multiplier: float | Floats,
         copies: int = 1,
+        curriculum: Curriculum | None = None,
         replicas_max: int = 64,
     ) -> None:
         """Lay out ``n`` services; :meth:`reset` fills them.
@@ -93,13 +99,17 @@ class FleetControl:
             multiplier: Price of a late request: one for all, or one per objective.
             copies: How many neighbours share service, traffic and chance, so that what they earn
                 differs by their actions alone.
+            curriculum: Lets services come again on which the classical controller still wins; it
+                then runs the first of each group, so two copies are the least.
             replicas_max: Most replicas of a service.
 
         Raises:
-            InputInvalid: ``n`` is not a multiple of ``copies``.
+            InputInvalid: ``n`` is not a multiple of ``copies``, or a curriculum has no copies.
         """
         if copies < 1 or n % copies:
             raise InputInvalid("services", n, f"a multiple of the {copies} copies")
+        if curriculum is not None and copies == 1:
+            raise InputInvalid("copies", copies, "2 or more with a curriculum")
         self.n = n
         self.copies = copies
         self.multipliers = np.broadcast_to(multiplier, len(scenarios.objectives)).astype(np.float64)
@@ -107,6 +117,14 @@ class FleetControl:
         self.objective = np.zeros(n, dtype=np.int64)
         self.running = np.zeros(n, dtype=np.int64)
         self.scenarios = scenarios
+        self.curriculum = curriculum
+        self.references = np.zeros(n, dtype=np.bool_)
+        if curriculum is not None:
+            self.references[::copies] = True
+        self._cases = np.zeros(n // copies, dtype=CASE)
+        self._places = np.full(n // copies, FRESH, dtype=np.int64)
+        self._paid = np.zeros(n)
+        self._steps = np.zeros(n, dtype=np.int64)
         self._price_factor = np.ones(n)
         self._world = FleetWorld(
             n,
@@ -161,17 +179,23 @@ class FleetControl:
     def step(self, actions: Ints) -> Step:
         """Carry out one action per service, int64, shape ``(n, axes)``, and let time pass."""
         world, before = self._world, self.running
-        self.running = self._seats.decide(actions, before, world.rows[:, _AT].copy())
+        chosen = actions
+        if self.curriculum is not None:
+            chosen = np.where(self.references[:, None], _NEUTRAL, actions)
+        self.running = self._seats.decide(chosen, before, world.rows[:, _AT].copy())
         world.step(self.running)
         self._seats.observe(self._everyone, world.rows, self.running)
         late = world.arrivals - world.in_time
         terms = self._reward_terms(np.abs(self.running - before), late)
         requests, gpu_seconds = world.arrivals.copy(), world.gpu_seconds.copy()
         demand = requests / (world.interval_s * self._demand_rps)
+        self._paid -= terms.sum(axis=0) * np.sqrt(REFERENCE_PRICE / self.price)
+        self._steps += 1
         self._left -= 1
         ended = np.flatnonzero(self._left == 0)
         final, ahead = self._seats.observations[ended], self.foresight()[ended]
         if len(ended):
+            self._judge(ended)
             self._seat(ended)
         return Step(
             observations=self._seats.observations.copy(),
@@ -208,8 +232,7 @@ class FleetControl:
 
     def _seat(self, indices: Ints) -> None:
         """Start new episodes at ``indices`` and observe their first reading."""
-        groups = len(indices) // self.copies
-        drawn = self.scenarios.draw(self._random, groups).repeated(self.copies)
+        drawn = self._drawn(indices[:: self.copies] // self.copies).repeated(self.copies)
         self._world.reset(indices, drawn.episodes)
         self._seats.seat_rows(
             indices, service=drawn.service, knobs=drawn.knobs, limits=drawn.limits
@@ -218,7 +241,27 @@ class FleetControl:
         self._demand_rps[indices] = drawn.demand_rps
         self._slo_rps[indices] = drawn.service[:, 0]
         self._left[indices] = self.episode_steps
+        self._paid[indices], self._steps[indices] = 0.0, 0
         self.objective[indices] = drawn.objective
         self._price_factor[indices] = drawn.price_factor
         self._set_prices()
         self._seats.observe(indices, self._world.rows, self.running)
+
+    def _drawn(self, groups: Ints) -> Drawn:
+        """Return new services for groups of copies, and remember what they are."""
+        if self.curriculum is None:
+            return self.scenarios.draw(self._random, len(groups))
+        cases, places = self.curriculum.draw(self.scenarios, self._random, len(groups))
+        self._cases[groups], self._places[groups] = cases, places
+        return self.scenarios.cast(self._random, cases)
+
+    def _judge(self, ended: Ints) -> None:
+        """Tell the curriculum what the agent paid above the classical controller."""
+        if self.curriculum is None:
+            return
+        groups = ended[:: self.copies] // self.copies
+        # the first episodes are cut short at random, and say little
+        groups = groups[2 * self._steps[groups * self.copies] >= self.episode_steps]
+        paid = (self._paid / np.maximum(self._steps, 1)).reshape(-1, self.copies)[groups]
+        regrets = paid[:, 1:].mean(axis=1) - paid[:, 0]
+        self.curriculum.judge(self._cases[groups], self._places[groups], regrets)

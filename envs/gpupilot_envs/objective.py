@@ -41,6 +41,23 @@ def first_price(attainment_ratio: float) -> float:
     return min(max(guess, MULTIPLIER_MIN), MULTIPLIER_MAX)
 
 
+PRICE_PER_COLD_START = 0.4
+"""Power of the cold start with which the price grows that meets the same objective.
+
+What a late request saves is the pods held ready for as long as new ones take to start: at one
+price for all, services that start fast would be served too well and slow ones too late.
+"""
+
+USUAL_COLD_START_S = 30.0
+"""Cold start at which a price stands as it is."""
+
+
+def dearer(cold_start_s: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the factor on the price of a late request that suits a cold start in seconds."""
+    ratio = np.maximum(np.asarray(cold_start_s, dtype=np.float64), 1.0) / USUAL_COLD_START_S
+    return np.asarray(ratio**PRICE_PER_COLD_START)
+
+
 CHURN_WEIGHT = 0.01
 """Price of changing as many replicas as the mean demand needs, in GPU time of one interval."""
 

@@ -15,10 +15,29 @@ from gpupilot_envs.fleet.rates import RateLibrary
 from gpupilot_envs.fleet.table import FleetTables
 from gpupilot_envs.guardrail import limits_row
 from gpupilot_envs.limits import Limits
+from gpupilot_envs.objective import dearer
 from gpupilot_envs.observation import SERVICE_FIELDS
 
 Floats = NDArray[np.float64]
 Range = tuple[float, float]
+
+CASE = np.dtype(
+    [
+        ("profile", np.int64),
+        ("trace", np.int64),
+        ("demand_replicas", np.float64),
+        ("cold_start_s", np.float64),
+        ("cv", np.float64),
+        ("lag_s", np.float64),
+        ("crashes_per_hour", np.float64),
+        ("silences_per_hour", np.float64),
+        ("price_factor", np.float64),
+    ]
+)
+"""One service on one trace: everything that is drawn but chance and the time of day."""
+
+Cases = NDArray[np.void]
+"""An array of :data:`CASE`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +77,8 @@ class Drawn:
         limits: Their envelopes, one row of :func:`guardrail.limits_row` each.
         demand_rps: Mean rate of each over its episode, shape ``(k,)``.
         objective: Which of :attr:`Scenarios.objectives` each has, shape ``(k,)``.
-        price_factor: Factor of each on the price of a late request, shape ``(k,)``.
+        price_factor: Factor of each on its objective's price of a late request, shape ``(k,)``:
+            what was drawn, times what its cold start makes of it (:func:`objective.dearer`).
     """
 
     episodes: Episodes
@@ -152,39 +172,54 @@ class Scenarios:
 
     def draw(self, random: np.random.Generator, k: int) -> Drawn:
         """Return ``k`` services; the same generator state gives the same services."""
-        ranges, duration_s = self.ranges, self.rates.duration_s
-        profile = random.integers(len(self.tables), size=k)
-        trace = random.integers(len(duration_s), size=k)
-        start_s = random.uniform(0.0, 1.0, size=k) * duration_s[trace]
-        mean, first = self._window(trace, start_s)
-        plants = self.tables.plants[profile]
+        return self.cast(random, self.cases(random, k))
+
+    def cases(self, random: np.random.Generator, k: int) -> Cases:
+        """Return ``k`` services on traces, shape ``(k,)``, all equally likely."""
+        ranges = self.ranges
+        cases = np.empty(k, dtype=CASE)
+        cases["profile"] = random.integers(len(self.tables), size=k)
+        cases["trace"] = random.integers(len(self.rates.duration_s), size=k)
         demand = _log_uniform(random, ranges.demand_replicas, k)
-        demand = np.minimum(demand, FULLEST * self._limits.replicas_max / self._peaks[trace])
-        scale = demand * plants["slo_rps"] / self.rates.mean_rps[trace]
-        cold_start_s = _log_uniform(random, ranges.cold_start_s, k)
+        fullest = FULLEST * self._limits.replicas_max / self._peaks[cases["trace"]]
+        cases["demand_replicas"] = np.minimum(demand, fullest)
+        cases["cold_start_s"] = _log_uniform(random, ranges.cold_start_s, k)
         faulty = random.uniform(size=k) < ranges.faulty_share
-        need = first * scale / plants["slo_rps"]
+        cases["cv"] = random.uniform(*ranges.cv, size=k)
+        cases["lag_s"] = random.uniform(*ranges.lag_s, size=k)
+        cases["crashes_per_hour"] = faulty * random.uniform(*ranges.crashes_per_hour, size=k)
+        cases["silences_per_hour"] = faulty * random.uniform(*ranges.silences_per_hour, size=k)
+        cases["price_factor"] = _log_uniform(random, ranges.price, k)
+        return cases
+
+    def cast(self, random: np.random.Generator, cases: Cases) -> Drawn:
+        """Return the services of ``cases`` at random times of their traces, with new chance."""
+        k, trace, cold_start_s = len(cases), cases["trace"], cases["cold_start_s"]
+        start_s = random.uniform(0.0, 1.0, size=k) * self.rates.duration_s[trace]
+        mean, first = self._window(trace, start_s)
+        plants = self.tables.plants[cases["profile"]]
+        scale = cases["demand_replicas"] * plants["slo_rps"] / self.rates.mean_rps[trace]
         episodes = Episodes.of(
             random.integers(2**62, size=k),
-            profile=profile,
+            profile=cases["profile"],
             trace=trace,
             start_s=start_s,
             rate_scale=scale,
-            cv=random.uniform(*ranges.cv, size=k),
-            replicas=self._start(need),
-            lag_s=random.uniform(*ranges.lag_s, size=k),
+            cv=cases["cv"],
+            replicas=self._start(first * scale / plants["slo_rps"]),
+            lag_s=cases["lag_s"],
             cold_start_scale=cold_start_s / plants["cold_start_mean_s"],
-            crashes_per_hour=faulty * random.uniform(*ranges.crashes_per_hour, size=k),
-            silences_per_hour=faulty * random.uniform(*ranges.silences_per_hour, size=k),
+            crashes_per_hour=cases["crashes_per_hour"],
+            silences_per_hour=cases["silences_per_hour"],
         )
         return Drawn(
             episodes=episodes,
-            service=self._service(profile, plants, cold_start_s),
+            service=self._service(cases["profile"], plants, cold_start_s),
             knobs=np.stack([knobs_row(self.controller.knobs(s)) for s in cold_start_s]),
             limits=np.tile(limits_row(self._limits), (k, 1)),
             demand_rps=np.maximum(mean * scale, LEAST_DEMAND * plants["slo_rps"]),
             objective=np.searchsorted(self.objectives, plants["attainment_ratio"]),
-            price_factor=_log_uniform(random, ranges.price, k),
+            price_factor=cases["price_factor"] * dearer(cold_start_s),
         )
 
     def _start(self, need: Floats) -> NDArray[np.int64]:

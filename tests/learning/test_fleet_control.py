@@ -161,7 +161,8 @@ def test_first_episodes_end_spread_over_time(make_scenarios: MakeScenarios) -> N
 
 def test_totals_are_the_lagrangian_of_the_rewards(make_scenarios: MakeScenarios) -> None:
     """Cost ratio and late ratio, counted aside, give back the mean reward but for the churn."""
-    env = _vec_env(make_scenarios(ranges=Ranges(demand_replicas=(2.0, 6.0), price=(1.0, 1.0))))
+    alike = Ranges(demand_replicas=(2.0, 6.0), price=(1.0, 1.0), cold_start_s=(30.0, 30.0))
+    env = _vec_env(make_scenarios(ranges=alike))
     env.reset()
     env.take_totals()
     rewards = [env.step(np.tile(np.array(NEUTRAL), (16, 1)))[1] for _ in range(50)]
