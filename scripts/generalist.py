@@ -163,6 +163,8 @@ def presented(bundle: Bundle, name: str, savings: dict[str, float], world: str) 
             for each, found in savings.items()
         ],
         "familiar": bundle.card["familiar"],
+        "slices": bundle.card.get("slices", []),
+        "curriculum": bundle.card.get("curriculum", []),
     }
     return replace(bundle, config=plain, card=card)
 

@@ -69,6 +69,7 @@ def render(bundle: Bundle) -> str:
         "## Trained on\n\n" + _table(("", ""), _training(bundle)),
         "## Chosen by\n\n" + _chosen(card),
         "## How it did, event level\n\n" + _event_level(card.get("results"), bundle.sha256),
+        "## Slice by slice\n\n" + _by_slice(card),
         "## What it has not seen\n\n" + _familiar(bundle),
         "## Limits\n\n" + "\n".join(f"- {line}" for line in (*card.get("limits", ()), *LIMITS)),
     ]
@@ -204,6 +205,29 @@ def _by_family(rows: Iterable[Row]) -> str:
     said = f"Where it surely needs more: {', '.join(lost)}." if lost else ""
     columns = ("family", "against", "at %", "difference", "95 % interval")
     return "\n\n".join(part for part in (_table(columns, lines), said) if part)
+
+
+def _by_slice(card: Mapping[str, Any]) -> str:
+    """Return how it does against its own controller on every slice of validation services."""
+    rows = [
+        (
+            str(row["name"]),
+            str(row["services"]),
+            _percent(1.0 - row["classical_late_ratio"]),
+            _percent(1.0 - row["late_ratio"]),
+            f"{100 * row['difference']:+.1f} %",
+            f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f} %",
+        )
+        for row in card.get("slices", ())
+    ]
+    if not rows:
+        return "Not measured."
+    head = (
+        "GPU time plus priced lateness against its own classical controller on the same validation "
+        "services, interval level; below 0 % it pays less; 95 % bootstrap intervals over services."
+    )
+    columns = ("services", "number", "in time %, classical", "in time %", "pays", "95 % interval")
+    return f"{head}\n\n" + _table(columns, rows)
 
 
 def _familiar(bundle: Bundle) -> str:

@@ -21,6 +21,7 @@ from gpupilot_agent.forward import Network
 from gpupilot_agent.ppo import DualAscent, adopt, build, layers_of
 from gpupilot_agent.ppo_checkpoint import AtBoundary, Checkpoint, made_with, restore, store
 from gpupilot_agent.ppo_vec_env import FleetVecEnv, Totals
+from gpupilot_agent.slices import plain, regrets, slices
 from gpupilot_agent.tracking import environment, held
 from gpupilot_agent.training_config import (
     FREE_ON_RESUME,
@@ -46,6 +47,9 @@ CONFIG = "config.yaml"
 
 OBJECTIVES = (0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 """Attainments for which a bundle carries a price."""
+
+SLICES_SEED = 500_000
+"""Added to a training's seed to draw services that did not choose its checkpoint."""
 
 REWARD_OFFSET = 1.5
 REWARD_SCALE = 0.1
@@ -239,13 +243,28 @@ class _Run:
             "curve": self._log,
         }
         prices = tuple((ratio, trade.knob_for(1.0 - ratio)) for ratio in OBJECTIVES)
+        priced = replace(self._bundle(self._best.layers), prices=prices, card=card)
         return acquainted(
-            replace(self._bundle(self._best.layers), prices=prices, card=card),
+            replace(priced, card={**card, **self._by_slice(priced)}),
             self._material.train,
             seed=config.seed + 2,
             services=config.validation_services,
             steps=config.validation_steps,
         )
+
+    def _by_slice(self, bundle: Bundle) -> dict[str, Any]:
+        """Return where the policy stands, and what training still regretted at its end."""
+        config, curriculum = self.config, self._env.control.curriculum
+        found = slices(
+            self._material.validation,
+            bundle.act,
+            prices=np.array([bundle.price(r) for r in self._material.validation.objectives]),
+            seed=config.seed + SLICES_SEED,
+            services=2 * config.validation_services,
+            steps=config.validation_steps,
+        )
+        regretted = [] if curriculum is None else regrets(self._material.train, curriculum)
+        return {"slices": plain(found), "curriculum": regretted}
 
     def keep_sample(self) -> None:
         """Write what the best policy meets and does on validation at its objective."""

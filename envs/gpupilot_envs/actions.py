@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gpupilot_envs.compiled import compiled, inlined
 from gpupilot_envs.following import (
+    ANCHORS,
     MEAN_WINDOWS_S,
     PERIOD_S,
     Known,
@@ -137,7 +138,7 @@ AXES: tuple[Axis, ...] = (
     Axis(
         name="anchor",
         unit="seconds",
-        values=(0.0, *MEAN_WINDOWS_S[:3]),
+        values=(0.0, *MEAN_WINDOWS_S[:ANCHORS]),
         neutral=0,
         meaning="run for the mean and deviation of so long instead of the forecast; 0 forecasts",
     ),

@@ -55,9 +55,7 @@ class Curriculum:
         self.regrets: Floats = np.empty(0)
         self.visits: Ints = np.empty(0, dtype=np.int64)
 
-    def draw(
-        self, scenarios: Scenarios, random: np.random.Generator, k: int
-    ) -> tuple[Cases, Ints]:
+    def draw(self, scenarios: Scenarios, random: np.random.Generator, k: int) -> tuple[Cases, Ints]:
         """Return ``k`` services and the place of each among those kept, or :data:`FRESH`."""
         cases, places = scenarios.cases(random, k), np.full(k, FRESH, dtype=np.int64)
         if self.share == 0.0:

@@ -43,6 +43,12 @@ PEAK_WINDOW_S = 3600.0
 MEAN_WINDOWS_S = (60.0, 300.0, 900.0, 3600.0)
 """Time constants of the running means of the rate."""
 
+ANCHORS = 3
+"""The first so many of them can stand in for the forecast, see :data:`.actions.AXES`."""
+
+SKILL_WINDOW_S = 900.0
+"""Time constant over which forecast and means are compared."""
+
 
 class Ring(IntEnum):
     """Columns of the ring: one row per reading."""
@@ -55,6 +61,8 @@ class Ring(IntEnum):
     """Forecast and backlog in requests/s, without a margin; NaN before the first rate."""
     ERROR = 5
     """Rate less what was forecast for now a horizon ago; NaN where either is missing."""
+    MEAN = 6
+    """The running means that can stand in for the forecast, as they were then."""
 
 
 class Known(IntEnum):
@@ -96,6 +104,8 @@ class Known(IntEnum):
     """Whether in a burst, bursts in the last hour, seconds since one, share of time near idle."""
     MEANS = 24
     """Weight, sum and sum of squares of the rate for each of :data:`MEAN_WINDOWS_S`."""
+    MISSES = MEANS + 3 * len(MEAN_WINDOWS_S)
+    """Squared errors of the forecast and of each mean that can stand in for it, decaying."""
 
 
 _NEWEST = int(Known.NEWEST)
@@ -123,11 +133,14 @@ _QUIET_S = int(Known.QUIET_S)
 _IDLE = int(Known.IDLE)
 _IDLE_WEIGHT = int(Known.IDLE_WEIGHT)
 _MEANS = int(Known.MEANS)
-KNOWN = _MEANS + 3 * len(MEAN_WINDOWS_S)
+_MISSES = int(Known.MISSES)
+KNOWN = _MISSES + 1 + ANCHORS
 """Length of the plain numbers."""
 
-_RING_AT, _RING_RATE, _RING_LEVEL, _RING_TREND, _RING_BASE, _RING_ERROR = (int(c) for c in Ring)
-RING = len(Ring)
+_RING_AT, _RING_RATE, _RING_LEVEL, _RING_TREND, _RING_BASE, _RING_ERROR, _RING_MEAN = (
+    int(c) for c in Ring
+)
+RING = _RING_MEAN + ANCHORS
 """Width of the ring."""
 
 _ATTAINMENT = SIGNAL_INDEX["attainment_ratio"]
@@ -135,6 +148,7 @@ _MEAN_DECAYS = np.array([math.exp(-PERIOD_S / window_s) for window_s in MEAN_WIN
 _HOUR_DECAY = math.exp(-PERIOD_S / BUDGET_WINDOW_S)
 _PEAK_DECAY = math.exp(-PERIOD_S / PEAK_WINDOW_S)
 _TEN_MINUTES_DECAY = math.exp(-PERIOD_S / 600.0)
+_SKILL_DECAY = math.exp(-PERIOD_S / SKILL_WINDOW_S)
 _FIVE_MINUTES_DECAY = math.exp(-PERIOD_S / 300.0)
 
 BURST_BEGINS, BURST_ENDS, NEAR_IDLE = 0.5, 0.25, 0.1
@@ -192,7 +206,10 @@ def follow(
     if error == error:
         here[_RING_ERROR] = error
         _insert(error, ordered, known)
+        _compare(rate, error, ring[int(known[_MADE])], known)
     _remember_rate(rate, base, row[_ATTAINMENT], known)
+    for k in range(ANCHORS):
+        here[_RING_MEAN + k] = mean_and_spread(known, k)[0]
 
 
 @inlined
@@ -287,6 +304,25 @@ def _remove(error: float, ordered: Floats, known: Floats) -> None:
         ordered[k] = ordered[k + 1]
     known[_ERRORS] -= 1.0
     known[_SQUARES] -= error * error
+
+
+@inlined
+def _compare(rate: float, error: float, then: Floats, known: Floats) -> None:
+    """Add the squared error of the forecast, and of the means that were known when it was made."""
+    known[_MISSES] = known[_MISSES] * _SKILL_DECAY + error * error
+    for k in range(ANCHORS):
+        miss = rate - then[_RING_MEAN + k]
+        known[_MISSES + 1 + k] = known[_MISSES + 1 + k] * _SKILL_DECAY + miss * miss
+
+
+@inlined
+def relative_miss(known: Floats, anchor: int) -> float:
+    """Return the logarithm of a mean's error over the forecast's; below 0 the mean is better.
+
+    Root mean squares of the last quarter of an hour; 0 while one of them is 0.
+    """
+    forecast, mean = known[_MISSES], known[_MISSES + 1 + anchor]
+    return 0.5 * math.log(mean / forecast) if forecast > 0.0 and mean > 0.0 else 0.0
 
 
 @inlined

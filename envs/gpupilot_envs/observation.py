@@ -19,14 +19,17 @@ from numpy.typing import NDArray
 
 from gpupilot_envs.compiled import compiled, inlined
 from gpupilot_envs.following import (
+    ANCHORS,
     BUDGET_WINDOW_S,
     HISTORY_ROWS,
     MEAN_WINDOWS_S,
     PEAK_WINDOW_S,
     PERIOD_S,
+    SKILL_WINDOW_S,
     Known,
     Ring,
     mean_and_spread,
+    relative_miss,
 )
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.profile import ServiceProfile
@@ -90,6 +93,9 @@ DEMAND_FIELDS: tuple[Field, ...] = (
     _field("in_burst", "flag", 0, 1, "1 from half the hour's peak on until below a quarter"),
     _field("quiet", "hour", 0, 1, "time since the last burst"),
     _field("idle_share", "ratio", 0, 1, "share of the last hour below a tenth of its peak"),
+    _field("miss_1", "log ratio", -2, 2, "log(error of the 1 min mean / of the forecast), 15 min"),
+    _field("miss_5", "log ratio", -2, 2, "log(error of the 5 min mean / of the forecast), 15 min"),
+    _field("miss_15", "log ratio", -2, 2, "log(error of the 15 min mean / of the forecast)"),
 )
 """What is seen of the traffic."""
 
@@ -132,7 +138,14 @@ HIGH: NDArray[np.float32] = np.array([f.high for f in FIELDS], dtype=np.float32)
 
 def schema_hash() -> str:
     """Return the SHA-256 of the field table and its time constants; a bundle must match it."""
-    constants = [HISTORY_ROWS, PERIOD_S, BUDGET_WINDOW_S, PEAK_WINDOW_S, *MEAN_WINDOWS_S]
+    constants = [
+        HISTORY_ROWS,
+        PERIOD_S,
+        BUDGET_WINDOW_S,
+        PEAK_WINDOW_S,
+        *MEAN_WINDOWS_S,
+        SKILL_WINDOW_S,
+    ]
     document = {"fields": [asdict(field) for field in FIELDS], "constants": constants}
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
@@ -304,6 +317,8 @@ def _encode_demand(
     out[after + 9] = known[_IN_BURST]
     out[after + 10] = known[_QUIET_S] / 3600.0
     out[after + 11] = _over(known[_IDLE], known[_IDLE_WEIGHT])
+    for anchor in range(ANCHORS):
+        out[after + 12 + anchor] = relative_miss(known, anchor)
 
 
 @compiled

@@ -65,6 +65,8 @@ def _html(learning: Learning, found: PolicyMap, pictures: dict[str, Markup]) -> 
         seed=learning.best.seed,
         tables={
             "seeds": Markup(words.seeds_table(learning)),
+            "slices": Markup(words.slices_table(learning.best)),
+            "regrets": Markup(words.regrets_table(learning.best)),
             "card": Markup(words.card_table(learning.best)),
             "config": Markup(words.config_table(learning)),
             "hashes": Markup(words.hashes_table(learning)),

@@ -96,6 +96,34 @@ def card_table(trained: Trained) -> str:
     return table(("controller", "setting", "in time", "GPU time / mean demand"), rows)
 
 
+def slices_table(trained: Trained) -> str:
+    """Return where the policy stands against its own controller, slice by slice."""
+    rows = [
+        (
+            escape(row["name"]),
+            str(row["services"]),
+            f"{100 * (1 - row['classical_late_ratio']):.2f} %",
+            f"{100 * (1 - row['late_ratio']):.2f} %",
+            f"{row['classical_cost_ratio']:.3f}",
+            f"{row['cost_ratio']:.3f}",
+            percent(row["difference"]),
+            f"{percent(row['low'])} to {percent(row['high'])}",
+        )
+        for row in trained.bundle.card.get("slices", ())
+    ]
+    both = ("in time, classical", "learned", "cost, classical", "learned")
+    return table(("services", "number", *both, "pays", "95 % interval"), rows)
+
+
+def regrets_table(trained: Trained) -> str:
+    """Return on which services the curriculum still found the classical controller ahead."""
+    rows = [
+        (escape(row["name"]), str(row["kept"]), f"{row['regret']:+.3f}")
+        for row in trained.bundle.card.get("curriculum", ())
+    ]
+    return table(("services", "kept", "regret"), rows) if rows else "No curriculum."
+
+
 def config_table(learning: Learning) -> str:
     """Return the configuration, the folder it was written to left out."""
     config = {name: value for name, value in learning.config.items() if name != "out"}
