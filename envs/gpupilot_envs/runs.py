@@ -1,8 +1,10 @@
 """Recorded runs: a folder with what was run, every request of it, and Prometheus' recording.
 
 ``run.yaml`` (format ``gpupilot/run-v1``) says what ran, how it was loaded and what it was made
-for, ``requests.parquet`` holds every request as the load generator wrote it, ``recording.parquet``
-the service's metrics. The purpose is declared before the run: what calibrates never judges.
+for. ``requests.parquet`` holds every request, as the load generator wrote it (``intended_s, lag_s,
+latency_s, ok``) or in whole microseconds (``intended_us`` from the first, ``lag_us``,
+``latency_us``, ``ok``); ``recording.parquet`` holds the service's metrics. The purpose is declared
+before the run: what calibrates never judges.
 """
 
 from __future__ import annotations
@@ -124,33 +126,47 @@ def write_run(folder: Path, card: RunCard) -> None:
     write_text(folder / CARD, text)
 
 
-def requests_of(folder: Path) -> Requests:
+def requests_of(folder: Path, card: RunCard) -> Requests:
     """Read every request of a run.
 
     Raises:
         InputInvalid: The file is missing, is no log of requests, or none of them counts.
     """
     path = folder / REQUESTS
-    names = ("intended_s", "lag_s", "latency_s", "ok", "warm_up")
     try:
-        table = pq.read_table(path, columns=list(names))
+        table = pq.read_table(path)
+        columns = {name: table.column(name).to_numpy() for name in table.column_names}
     except (OSError, pa.ArrowException) as error:
         said = str(error).splitlines()[0]
         raise InputInvalid(str(path), said, "the requests of a run, Parquet") from error
-    missing = [name for name in names if name not in table.column_names]
-    if missing:
-        raise InputInvalid(str(path), f"no column {missing[0]}", f"columns {', '.join(names)}")
-    columns = {name: table.column(name).to_numpy() for name in names}
-    if not table.num_rows or columns["warm_up"].all():
-        raise InputInvalid(str(path), "nothing after the warm-up", "requests that count")
-    sent_s = columns["intended_s"] + columns["lag_s"]
+    seconds = _seconds(path, columns)
+    intended_s, lag_s = seconds["intended"], seconds["lag"]
+    sent_s = intended_s + lag_s
     order = np.argsort(sent_s, kind="stable")
+    warm_up = intended_s < card.warm_up_s
+    if warm_up.all():
+        raise InputInvalid(str(path), "nothing after the warm-up", "requests that count")
     return Requests(
         sent_s=(sent_s - sent_s.min())[order],
-        latency_s=(columns["latency_s"] - columns["lag_s"])[order],
+        latency_s=(seconds["latency"] - lag_s)[order],
         ok=columns["ok"].astype(bool)[order],
-        warm_up=columns["warm_up"].astype(bool)[order],
+        warm_up=warm_up[order],
     )
+
+
+def _seconds(path: Path, columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
+    """Return the times of the load generator's own log, or of its compact form, in seconds.
+
+    ``intended`` counts from the first.
+    """
+    unit, scale = ("us", 1e-6) if "intended_us" in columns else ("s", 1.0)
+    wanted = {name: f"{name}_{unit}" for name in ("intended", "lag", "latency")}
+    for column in (*wanted.values(), "ok"):
+        if column not in columns:
+            raise InputInvalid(str(path), f"no column {column}", "the requests of a run")
+    found = {name: columns[column] * scale for name, column in wanted.items()}
+    found["intended"] = found["intended"] - found["intended"].min(initial=np.inf)
+    return found
 
 
 def find_runs(roots: Iterable[Path]) -> tuple[Path, ...]:

@@ -64,7 +64,7 @@ def test_a_folder_without_a_card_is_refused(tmp_path: Path) -> None:
 
 def test_requests_start_when_the_generator_turned_to_them(tmp_path: Path) -> None:
     pq.write_table(pa.table(columns()), tmp_path / REQUESTS)
-    found = requests_of(tmp_path)
+    found = requests_of(tmp_path, card(warm_up_s=0.05))
     np.testing.assert_allclose(found.sent_s, [0.0, 0.09, 0.31], atol=1e-6)
     np.testing.assert_allclose(found.latency_s, [0.05, 0.05, 0.05])
     assert found.ok.tolist() == [True, True, False]
@@ -72,19 +72,37 @@ def test_requests_start_when_the_generator_turned_to_them(tmp_path: Path) -> Non
     assert found.counted_until_s == pytest.approx(0.31, abs=1e-6)
 
 
+def test_the_compact_form_says_the_same(tmp_path: Path) -> None:
+    plain, compact = tmp_path / "plain", tmp_path / "compact"
+    plain.mkdir()
+    compact.mkdir()
+    given = columns()
+    pq.write_table(pa.table(given), plain / REQUESTS)
+    times = {
+        "intended_us": [100_000, 0, 300_000],
+        "lag_us": [0, 10_000, 20_000],
+        "latency_us": [50_000, 60_000, 70_000],
+    }
+    pq.write_table(pa.table(times | {"ok": given["ok"]}), compact / REQUESTS)
+    one, other = (requests_of(folder, card(warm_up_s=0.05)) for folder in (plain, compact))
+    np.testing.assert_allclose(one.sent_s, other.sent_s, atol=1e-6)
+    np.testing.assert_allclose(one.latency_s, other.latency_s, atol=1e-9)
+    np.testing.assert_array_equal(one.warm_up, other.warm_up)
+
+
 def test_requests_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputInvalid, match=REQUESTS):
-        requests_of(tmp_path)
+        requests_of(tmp_path, card())
     (tmp_path / REQUESTS).write_text("no parquet")
     with pytest.raises(InputInvalid, match=REQUESTS):
-        requests_of(tmp_path)
+        requests_of(tmp_path, card())
     lacking = {name: values for name, values in columns().items() if name != "lag_s"}
     pq.write_table(pa.table(lacking), tmp_path / REQUESTS)
     with pytest.raises(InputInvalid, match="lag_s"):
-        requests_of(tmp_path)
-    pq.write_table(pa.table(columns() | {"warm_up": [True] * 3}), tmp_path / REQUESTS)
+        requests_of(tmp_path, card())
+    pq.write_table(pa.table(columns()), tmp_path / REQUESTS)
     with pytest.raises(InputInvalid, match="warm-up"):
-        requests_of(tmp_path)
+        requests_of(tmp_path, card(warm_up_s=1.0))
 
 
 def test_runs_are_found_below_a_folder_once(tmp_path: Path) -> None:
