@@ -25,7 +25,7 @@ from gpupilot_agent.ood import Familiar, spread
 from gpupilot_envs.actions import SIZES, Controller, action_table
 from gpupilot_envs.atomic import write_bytes
 from gpupilot_envs.errors import BundleRefused
-from gpupilot_envs.objective import USUAL_COLD_START_S, dearer, first_price
+from gpupilot_envs.objective import first_price
 from gpupilot_envs.observation import FIELDS, schema_hash
 
 FORMAT = "gpupilot/bundle-v2"
@@ -145,16 +145,12 @@ class Bundle:
             strange=strange,
         )
 
-    def price(self, attainment_ratio: float, cold_start_s: float = USUAL_COLD_START_S) -> float:
+    def price(self, attainment_ratio: float) -> float:
         """Return the price of a late request at which the policy meets an objective.
 
         Between the objectives of :attr:`prices` its logarithm is linear in that of the share that
-        may be late; beyond them it stays; without any, a rule of thumb prices them. They hold at
-        the usual cold start; a slow one makes them dearer (:func:`objective.dearer`).
+        may be late; beyond them it stays; without any, a rule of thumb prices them.
         """
-        return float(self._usual_price(attainment_ratio) * dearer(cold_start_s))
-
-    def _usual_price(self, attainment_ratio: float) -> float:
         if not self.prices:
             return first_price(attainment_ratio)
         allowed = -np.log([max(1.0 - objective, 1e-6) for objective, _ in self.prices])

@@ -40,7 +40,7 @@ class Score:
 
     Attributes:
         late_ratio: Share of requests not answered in time, each service of equal weight.
-        cost_ratio: GPU time held over what the mean demand needs.
+        cost_ratio: GPU time held and the price of pods replaced, over what the mean demand needs.
     """
 
     late_ratio: float
@@ -101,8 +101,8 @@ def score(
     for _ in range(steps):
         step = control.step(act(seen, control.masks))
         seen = step.observations
-        late -= float((step.terms[1] / control.price).sum())
-        cost -= float(step.terms[0].sum())
+        late -= float(step.terms[1].sum()) / price
+        cost -= float(step.terms[[0, 3]].sum())
         requests += float(step.demand.sum())
     return Score(late_ratio=late / max(requests, 1e-9), cost_ratio=cost / (services * steps))
 

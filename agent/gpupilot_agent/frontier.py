@@ -157,6 +157,16 @@ class Frontier:
         low, high = np.maximum(low, other_low), np.minimum(high, other_high)
         return np.where(low <= high, np.clip(level, low, high), np.nan)
 
+    def paired(self, other: Frontier, level: float) -> tuple[Floats, Floats]:
+        """Return what both cost at a level, NaN throughout where one was not measured there.
+
+        A resample in which one of them misses the level is read at the nearest that both have.
+        """
+        equal = self.common(other, level)
+        if equal[0] != level:
+            equal = np.full_like(equal, np.nan)
+        return self.samples(equal), other.samples(equal)
+
     def best_within(self, budget: Floats) -> Floats:
         """Return the attainment that a cost buys, NaN where even the cheapest setting costs more.
 

@@ -14,10 +14,19 @@ from numpy.typing import NDArray
 
 from gpupilot_agent.policies import View
 from gpupilot_envs.allocation import Allocation
-from gpupilot_envs.gear_plan import plan_gear, replicas_in
+from gpupilot_envs.gear_plan import (
+    LASTING_S,
+    PAYBACK_S,
+    lasting_costs,
+    margin_over,
+    plan_gear,
+    replicas_in,
+)
+from gpupilot_envs.gears import GEARS_MAX, Menu
+from gpupilot_envs.signals import SIGNAL_INDEX
 
-LASTING_S = 900.0
-PAYBACK_S = 300.0
+_AT = SIGNAL_INDEX["at_s"]
+_RATE = SIGNAL_INDEX["rate_rps"]
 
 
 def in_gear(
@@ -35,7 +44,7 @@ def in_gear(
 
     Args:
         view: What the policy sees.
-        rows: Readings, the columns of ``History.matrix()`` up to the rate at least.
+        rows: Readings, oldest first, the columns of ``History.matrix()`` up to the rate at least.
         need: Replicas needed now, not rounded; NaN keeps the gear.
         wanted: Replicas the policy wants.
         lasting_s: Seconds of readings over which the cost of every gear is compared.
@@ -46,29 +55,43 @@ def in_gear(
         return replace(view.current, replicas=wanted)
     able_rps, table = view.capacity.slo_rps, view.menu.rows()
     wanted_rps = wanted * able_rps
+    costs = np.full(GEARS_MAX, np.nan)
+    if len(rows):
+        lasting_costs(
+            table,
+            len(view.menu),
+            rows[:, _AT],
+            rows[:, _RATE],
+            len(rows) - 1,
+            len(rows),
+            margin_over(need * able_rps, rows[-1, _RATE]),
+            lasting_s,
+            view.limits.replicas_min,
+            view.limits.replicas_max,
+            costs,
+        )
     gear = plan_gear(
         table,
         len(view.menu),
         running,
         view.current.replicas,
-        rows,
-        0,
-        len(rows),
+        costs,
         need * able_rps,
         wanted_rps,
         view.profile.cold_start_s.mean,
-        lasting_s,
         payback_s,
-        view.limits.replicas_min,
-        view.limits.replicas_max,
     )
     if gear == running:
         return replace(view.current, replicas=wanted)
     replicas = replicas_in(
         table[gear], table[running], view.current.replicas, wanted_rps, wanted_rps
     )
-    asked = view.menu.gears[gear].allocated(int(replicas))
-    return replace(asked, memory_bytes=view.current.memory_bytes)
+    return allocated(view, view.menu, gear, int(replicas))
+
+
+def allocated(view: View, menu: Menu, gear: int, replicas: int) -> Allocation:
+    """Return so many replicas in a gear of the menu; memory stays as it is."""
+    return replace(menu.gears[gear].allocated(replicas), memory_bytes=view.current.memory_bytes)
 
 
 def gear_clause(view: View, ask: Allocation) -> str:

@@ -9,13 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpupilot_agent.bundle import Answer, Bundle
-from gpupilot_agent.gearing import gear_clause, in_gear
+from gpupilot_agent.gearing import allocated, gear_clause
 from gpupilot_agent.policies import Evidence, Proposal, View
-from gpupilot_envs.actions import AXES, CHOICES, NEUTRAL, decode, knobs_row, remember
+from gpupilot_envs.actions import (
+    AXES,
+    CHOICES,
+    NEUTRAL,
+    decode,
+    knobs_row,
+    patience,
+    remember,
+)
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.decision import observe_one
 from gpupilot_envs.doubt import doubt
 from gpupilot_envs.following import HISTORY_ROWS, PERIOD_S, follow, fresh_rows
+from gpupilot_envs.gear_sight import ask_for_gear
+from gpupilot_envs.gears import GEAR_FIELDS, GEARS_MAX
+from gpupilot_envs.guardrail import limits_row
 from gpupilot_envs.observation import ADVICE_FIELDS, FIELDS, service_row
 from gpupilot_envs.queueing import Knobs
 
@@ -61,6 +72,31 @@ class LearnedMemory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The gears of a service as the kernels read them.
+
+    Attributes:
+        rows: ``Menu.rows()``; NaN without a menu.
+        count: Gears on it; 1 without a menu, or in a setting that is not on it.
+        running: Gear that runs, 0 there.
+    """
+
+    rows: Floats
+    count: int
+    running: int
+
+    @classmethod
+    def of(cls, view: View) -> Choice:
+        """Return what a view offers."""
+        if view.menu is None or view.gear is None:
+            return cls(rows=_NO_GEARS, count=1, running=0)
+        return cls(rows=view.menu.rows(), count=len(view.menu), running=view.gear)
+
+
+_NO_GEARS = np.full((GEARS_MAX, len(GEAR_FIELDS)), np.nan)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """What the policy makes of one view before its network speaks.
 
@@ -70,6 +106,8 @@ class Seen:
         advice: What the classical controller makes of it.
         knobs: The classical controller as it applies to this service.
         memory: With the newest reading taken in.
+        gears: What there is to choose among.
+        costs: What each gear would have cost, see :mod:`gpupilot_envs.gear_sight`.
     """
 
     observation: NDArray[np.float32]
@@ -77,6 +115,8 @@ class Seen:
     advice: Floats
     knobs: Floats
     memory: LearnedMemory
+    gears: Choice
+    costs: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +197,7 @@ class LearnedPolicy:
             view.current.gpu_share_milli,
             price,
         )
+        gears, costs = Choice.of(view), np.empty(GEARS_MAX)
         advice, mask = np.empty(len(ADVICE_FIELDS)), np.empty(CHOICES, dtype=np.bool_)
         observation = np.empty(len(FIELDS), dtype=np.float32)
         observe_one(
@@ -168,16 +209,29 @@ class LearnedPolicy:
             knobs,
             view.current.replicas,
             carried.before,
+            gears.rows,
+            gears.count,
+            gears.running,
+            limits_row(view.limits),
+            view.guard.actuators(),
             advice,
+            costs,
             mask,
             observation,
         )
-        return Seen(observation=observation, mask=mask, advice=advice, knobs=knobs, memory=carried)
+        return Seen(
+            observation=observation,
+            mask=mask,
+            advice=advice,
+            knobs=knobs,
+            memory=carried,
+            gears=gears,
+            costs=costs,
+        )
 
     def price(self, view: View) -> float:
         """Return the price of a late request at the service's objective."""
-        usual = self.bundle.price(view.targets.attainment_ratio, view.profile.cold_start_s.mean)
-        return self.price_scale * usual
+        return self.price_scale * self.bundle.price(view.targets.attainment_ratio)
 
 
 def _decoded(action: NDArray[np.int64], view: View, seen: Seen) -> Allocation:
@@ -192,9 +246,21 @@ def _decoded(action: NDArray[np.int64], view: View, seen: Seen) -> Allocation:
         seen.knobs,
         view.current.replicas,
     )
-    if view.menu is None:
+    gears = seen.gears
+    gear, replicas = ask_for_gear(
+        gears.rows,
+        gears.count,
+        gears.running,
+        view.current.replicas,
+        seen.costs,
+        seen.advice[_NEED],
+        int(replicas),
+        view.profile.cold_start_s.mean,
+        patience(action),
+    )
+    if view.menu is None or gear == gears.running:
         return replace(view.current, replicas=int(replicas))
-    return in_gear(view, view.history.matrix(), float(seen.advice[_NEED]), int(replicas))
+    return allocated(view, view.menu, gear, int(replicas))
 
 
 def knobs_of(bundle: Bundle, view: View, price: float) -> Knobs:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.gears import Menu
+from gpupilot_envs.guardrail import GuardrailMemory
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.profile import ServiceProfile
 from gpupilot_envs.serving.capacity import Capacity
@@ -26,6 +27,7 @@ class View:
         profile: What the service costs to run.
         capacity: Requests per second one replica carries within the objective as it runs.
         menu: The gears it may run in; ``None`` where only replicas may change.
+        guard: What the guardrail remembers, so that nothing is asked for that it would refuse.
     """
 
     now_s: float
@@ -36,6 +38,7 @@ class View:
     profile: ServiceProfile
     capacity: Capacity
     menu: Menu | None = None
+    guard: GuardrailMemory = field(default_factory=GuardrailMemory)
 
     @property
     def gear(self) -> int | None:

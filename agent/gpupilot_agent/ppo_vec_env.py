@@ -14,7 +14,7 @@ from gpupilot_envs.actions import CHOICES, REFERENCE_PRICE
 from gpupilot_envs.fleet_control import FleetControl, Step
 from gpupilot_envs.serving_env import ACTION_SPACE, TRAINING_SPACE
 
-TERMS = ("gpu_cost", "lateness", "churn")
+TERMS = ("gpu_cost", "lateness", "churn", "restarts")
 """Terms of the reward, as :class:`gpupilot_envs.objective.RewardTerms` names them."""
 
 
@@ -25,7 +25,7 @@ class Totals:
     Attributes:
         requests: Requests that arrived by objective, each service weighted to the same demand.
         late: Of those, not answered within the target.
-        cost: Sum of the cost terms: GPU time over what the mean demand needs.
+        cost: GPU time and pods replaced, over the GPU time the mean demand needs.
         terms: Sum of each term of the reward, in the order of :data:`TERMS`.
         steps: Service-steps counted.
     """
@@ -140,7 +140,7 @@ class FleetVecEnv(VecEnv):  # type: ignore[misc]
         totals.late += np.bincount(objectives, -terms[1] / self._prices[ours], kinds)
         totals.requests += np.bincount(objectives, step.demand[ours], kinds)
         totals.terms += terms.sum(axis=1)
-        totals.cost -= float(terms[0].sum())
+        totals.cost -= float(terms[[0, 3]].sum())
         totals.steps += int(ours.sum())
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ Baselines, learned policies, bounds, the gate and the operator's tick all decide
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -114,6 +114,7 @@ def decide(policy: Policy, view: View, memory: Any, guard_memory: GuardrailMemor
 
     Pure: the same arguments give the same answer, in a simulation, in shadow and live.
     """
+    view = replace(view, guard=guard_memory)
     proposal = policy.act(view, memory)
     verdict = restrain(
         proposal.ask,

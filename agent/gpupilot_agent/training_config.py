@@ -110,6 +110,7 @@ class TrainConfig:
     Attributes:
         out: Folder that receives ``policy.npz``, ``checkpoint.pt`` and ``training.jsonl``.
         profiles: Embedded names or files of the services to train on.
+        geared: Those of them whose services have a menu of gears.
         target_ms: Latency target in milliseconds.
         attainment_ratio: Share of requests that must be in time.
         objectives: Attainments that services are drawn with, each with a price of its own; only
@@ -144,6 +145,7 @@ class TrainConfig:
 
     out: Path
     profiles: tuple[str, ...] = (DEFAULT,)
+    geared: tuple[str, ...] = ()
     target_ms: float = 60.0
     attainment_ratio: float = 0.99
     objectives: tuple[float, ...] = ()
@@ -201,12 +203,15 @@ class TrainConfig:
             raise InputInvalid("checkpoint_s", self.checkpoint_s, "seconds, 0 or more")
         if not self.profiles:
             raise InputInvalid("profiles", self.profiles, "at least one profile")
+        if not set(self.geared) <= set(self.profiles):
+            raise InputInvalid("geared", self.geared, "some of the profiles")
 
     def plain(self) -> dict[str, Any]:
         """Return the configuration as JSON-like values."""
         document = asdict(self)
         document["out"] = str(self.out)
         document["profiles"] = list(self.profiles)
+        document["geared"] = list(self.geared)
         document["traces"] = [str(path) for path in self.traces]
         document["start"] = None if self.start is None else str(self.start)
         return document

@@ -9,12 +9,15 @@ from itertools import count
 from gpupilot_agent.training_config import TrainConfig
 from gpupilot_envs.embedded import find_profile
 from gpupilot_envs.fleet.cache import fleet_table
+from gpupilot_envs.fleet.menus import FleetMenus
 from gpupilot_envs.fleet.rates import RateLibrary
 from gpupilot_envs.fleet.table import FleetTable, FleetTables
+from gpupilot_envs.gears import Gear, Menu, menu, stated
 from gpupilot_envs.limits import Targets
 from gpupilot_envs.profile import ServiceProfile
 from gpupilot_envs.scenarios import Scenarios, busiest_minutes
 from gpupilot_envs.serving.capacity import capacity
+from gpupilot_envs.serving.measure import allocation_of
 from gpupilot_envs.workload.randomisation import TRAINING_FAMILIES, random_traffic
 from gpupilot_envs.workload.splits import Split, split_by_day
 from gpupilot_envs.workload.trace import RateTrace, read_trace
@@ -50,25 +53,20 @@ def prepare(config: TrainConfig, traffic: Split | None = None) -> Material:
     Raises:
         InputInvalid: A profile, trace or target is wrong, or there is no traffic left.
     """
-    profiles = [find_profile(name) for name in config.profiles]
-    kinds = [
-        (profile, latency_s, objective)
-        for profile in profiles
-        for latency_s in latencies_s(config, profile)
-        for objective in config.objectives or (config.attainment_ratio,)
-    ]
-    tables = FleetTables.of([_table(*kind) for kind in kinds])
+    kinds = _kinds(config)
+    tables = FleetTables.of([_table(kind, gear) for kind in kinds for gear in kind.menu.gears])
     split = _with_generated(config, _recorded(config) if traffic is None else traffic)
 
     def scenarios(traces: tuple[RateTrace, ...]) -> Scenarios:
         return Scenarios(
             tables,
             RateLibrary.of([trace for trace in traces if trace.mean_rps > 0.0]),
-            batch_max=[profile.batching.max_batch for profile, _, _ in kinds],
+            batch_max=[kind.profile.batching.max_batch for kind in kinds for _ in kind.menu.gears],
             controller=config.controller,
             limits=config.limits,
             episode_s=config.episode_s,
             ranges=config.ranges,
+            menus=FleetMenus.of([kind.menu for kind in kinds]),
         )
 
     return Material(
@@ -99,17 +97,39 @@ def latencies_s(config: TrainConfig, profile: ServiceProfile) -> tuple[float, ..
     return tuple(round(ratio * lone_s, 4) for ratio in config.latency_ratios)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """A service at one objective, and the gears it may run in."""
+
+    profile: ServiceProfile
+    targets: Targets
+    menu: Menu
+
+
+def _kinds(config: TrainConfig) -> list[_Kind]:
+    """Return every profile at every target and objective; those named so with all their gears."""
+    kinds = []
+    for name in config.profiles:
+        profile, offer = find_profile(name), menu if name in config.geared else stated
+        for latency_s in latencies_s(config, profile):
+            for ratio in config.objectives or (config.attainment_ratio,):
+                targets = Targets(latency_s=latency_s, attainment_ratio=ratio)
+                kinds.append(_Kind(profile=profile, targets=targets, menu=offer(profile, targets)))
+    return kinds
+
+
 FITTED_AT = 0.99
 """Objective at which tables are fitted; how latencies fall does not depend on it."""
 
 
-def _table(profile: ServiceProfile, latency_s: float, objective: float) -> FleetTable:
-    """Return a service's table at one objective; one fit of its latency target serves them all."""
-    fitted = fleet_table(profile, Targets(latency_s=latency_s, attainment_ratio=FITTED_AT))
+def _table(kind: _Kind, gear: Gear) -> FleetTable:
+    """Return a gear's table at one objective; one fit of its latency target serves them all."""
+    targets = replace(kind.targets, attainment_ratio=FITTED_AT)
+    own = gear.allocation == allocation_of(kind.profile)
+    fitted = fleet_table(kind.profile, targets, None if own else gear.allocation)
     plant = fitted.plant.copy()
-    targets = Targets(latency_s=latency_s, attainment_ratio=objective)
-    plant["slo_rps"] = capacity(profile, targets).slo_rps
-    plant["attainment_ratio"] = objective
+    plant["slo_rps"] = gear.capacity.slo_rps
+    plant["attainment_ratio"] = kind.targets.attainment_ratio
     return replace(fitted, plant=plant)
 
 

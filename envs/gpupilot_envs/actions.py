@@ -3,8 +3,9 @@
 The inner controller (:mod:`gpupilot_envs.queueing`) turns a forecast into replicas. An action
 picks one value of each axis below; the middle of every axis is the controller as it was tuned,
 so the neutral action *is* the classical controller and every other one stays in its
-neighbourhood. Discrete residual actions around an analytical controller are what worked in
-public work (Autothrottle, NSDI'24: learned targets over a fast inner loop).
+neighbourhood. Where a service has gears, the last axis moves the planner that chooses among
+them (:mod:`gpupilot_envs.gear_plan`). Discrete residual actions around an analytical controller
+are what worked in public work (Autothrottle, NSDI'24: learned targets over a fast inner loop).
 """
 
 from __future__ import annotations
@@ -142,6 +143,20 @@ AXES: tuple[Axis, ...] = (
         neutral=0,
         meaning="run for the mean and deviation of so long instead of the forecast; 0 forecasts",
     ),
+    Axis(
+        name="horizon",
+        unit="ratio",
+        values=(0.25, 0.5, 1.0, 2.0, 4.0),
+        neutral=2,
+        meaning="times the seconds ahead for which the rate is forecast; matters while it rises",
+    ),
+    Axis(
+        name="patience",
+        unit="ratio",
+        values=(0.0, 0.25, 1.0, 4.0),
+        neutral=2,
+        meaning="times the seconds in which a change of gear must repay itself; 0 keeps the gear",
+    ),
 )
 """The action: a ``MultiDiscrete`` of one index per axis."""
 
@@ -153,15 +168,22 @@ NEUTRAL: tuple[int, ...] = tuple(axis.neutral for axis in AXES)
 CHOICES = sum(SIZES)
 """Length of a mask, and of a policy's logits: every value of every axis."""
 
-_MARGINS, _HOLDS, _LIFTS, _MEMORIES, _ANCHORS = (np.array(axis.values) for axis in AXES)
+_MARGINS, _HOLDS, _LIFTS, _MEMORIES, _ANCHORS, _HORIZONS, _PATIENCES = (
+    np.array(axis.values) for axis in AXES
+)
 _MARGIN_SPAN = max(abs(value) for value in AXES[0].values)
 _HOLD_SPAN = math.log2(1.0 + max(AXES[1].values)) - 1.0
 _LIFT_SPAN = max(abs(value) for value in AXES[2].values)
-_MARGIN_NEUTRAL, _HOLD_NEUTRAL, _LIFT_NEUTRAL, _MEMORY_NEUTRAL, _ANCHOR_NEUTRAL = NEUTRAL
+_HORIZON_SPAN = math.log2(max(AXES[5].values))
+_PATIENCE_SPAN = math.log2(1.0 + max(AXES[6].values)) - 1.0
+_MARGIN_NEUTRAL, _HOLD_NEUTRAL, _LIFT_NEUTRAL, _MEMORY_NEUTRAL, _ANCHOR_NEUTRAL = NEUTRAL[:5]
+_HORIZON_NEUTRAL, _PATIENCE_NEUTRAL = NEUTRAL[5:]
 _HOLD_AT = SIZES[0]
 _LIFT_AT = _HOLD_AT + SIZES[1]
 _MEMORY_AT = _LIFT_AT + SIZES[2]
 _ANCHOR_AT = _MEMORY_AT + SIZES[3]
+_HORIZON_AT = _ANCHOR_AT + SIZES[4]
+_PATIENCE_AT = _HORIZON_AT + SIZES[5]
 
 
 def action_table() -> list[dict[str, object]]:
@@ -206,9 +228,11 @@ KNOB_FIELDS: tuple[str, ...] = (
 _COUNT = int(Known.COUNT)
 _BASE = int(Known.BASE)
 _AHEAD = int(Known.AHEAD)
+_LEVEL = int(Known.LEVEL)
+_TREND = int(Known.TREND)
 _PEAK_BASE = int(Known.PEAK_BASE)
 
-_Z, _HOLD_S, _CONFORMAL = 0, 1, 6
+_Z, _HOLD_S, _HORIZON_S, _CONFORMAL = 0, 1, 2, 6
 """Columns of :func:`knobs_row` that are read where an action is carried out."""
 
 
@@ -283,9 +307,24 @@ def decode(
         need = max(_lifted((mean + z * spread + backlog) / slo_rps, action[2]), floor)
         return max(settle(running, need, need), 0)
     held = held_base(knobs[_HOLD_S] * _HOLDS[action[1]], ring, known)
-    need = max(_lifted((base + margin) / slo_rps, action[2]), floor)
+    now = base if action[5] == _HORIZON_NEUTRAL else _foreseen(action[5], knobs, known)
+    need = max(_lifted((now + margin) / slo_rps, action[2]), floor)
     held_need = max(_lifted((held + margin) / slo_rps, action[2]), need)
     return max(settle(running, need, held_need), 0)
+
+
+@inlined
+def _foreseen(index: int, knobs: Floats, known: Floats) -> float:
+    """Return the newest base with the rate forecast for another time ahead; held ones stay."""
+    level, backlog = known[_LEVEL], known[_BASE] - known[_AHEAD]
+    ahead_s = knobs[_HORIZON_S] * _HORIZONS[index]
+    return float(max(level, level + known[_TREND] * ahead_s) + backlog)
+
+
+@compiled
+def patience(action: NDArray[np.int64]) -> float:
+    """Return the factor of an action on the time in which a change of gear must repay itself."""
+    return float(_PATIENCES[action[6]])
 
 
 @inlined
@@ -300,19 +339,22 @@ def allow(
     advice: Floats,
     replicas_max: float,
     running: int,
+    movable: bool,
     mask: NDArray[np.bool_],
 ) -> None:
     """Fill which values of which axis can be chosen now; the neutral one always can.
 
     Without a rate nothing else can: there is nothing to move. Where the classical ask is already
     all that is allowed, what would ask for more cannot. A share of the peak that the need
-    exceeds anyway cannot either: it would change nothing.
+    exceeds anyway cannot either, nor can another horizon while the rate does not rise: they would
+    change nothing.
 
     Args:
         known: Plain numbers, see :mod:`gpupilot_envs.following`.
         advice: See :func:`advise`.
         replicas_max: Most replicas of the service.
         running: Replicas the service was last told to run.
+        movable: Whether another gear would be cheaper and may be taken now.
         mask: Receives one flag per value, axis after axis, shape ``(CHOICES,)``.
     """
     blind = known[_COUNT] == 0.0 or np.isnan(advice[1])
@@ -323,11 +365,17 @@ def allow(
         mask[_HOLD_AT + k] = k == _HOLD_NEUTRAL or not (blind or (full and k > _HOLD_NEUTRAL))
     for k in range(_MEMORY_AT - _LIFT_AT):
         mask[_LIFT_AT + k] = k == _LIFT_NEUTRAL or not (blind or (full and k > _LIFT_NEUTRAL))
-    for k in range(mask.shape[0] - _ANCHOR_AT):
+    for k in range(_HORIZON_AT - _ANCHOR_AT):
         mask[_ANCHOR_AT + k] = k == _ANCHOR_NEUTRAL or not (blind or full)
     for k in range(_ANCHOR_AT - _MEMORY_AT):
         idle = blind or full or _MEMORIES[k] * advice[4] <= advice[1]
         mask[_MEMORY_AT + k] = k == _MEMORY_NEUTRAL or not idle
+    level_off = blind or not known[_TREND] > 0.0
+    for k in range(_PATIENCE_AT - _HORIZON_AT):
+        more = full and k > _HORIZON_NEUTRAL
+        mask[_HORIZON_AT + k] = k == _HORIZON_NEUTRAL or not (level_off or more)
+    for k in range(mask.shape[0] - _PATIENCE_AT):
+        mask[_PATIENCE_AT + k] = k == _PATIENCE_NEUTRAL or (movable and not blind)
 
 
 @compiled
@@ -338,3 +386,5 @@ def remember(action: NDArray[np.int64], before: Floats) -> None:
     before[2] = _LIFTS[action[2]] / _LIFT_SPAN
     before[3] = _MEMORIES[action[3]]
     before[4] = action[4] / (len(_ANCHORS) - 1.0)
+    before[5] = math.log2(_HORIZONS[action[5]]) / _HORIZON_SPAN
+    before[6] = (math.log2(1.0 + _PATIENCES[action[6]]) - 1.0) / _PATIENCE_SPAN

@@ -24,11 +24,15 @@ from gpupilot_envs.actions import (
     allow,
     decode,
     knobs_row,
+    patience,
     remember,
 )
 from gpupilot_envs.compiled import compiled
 from gpupilot_envs.doubt import doubt
 from gpupilot_envs.following import Known, Ring, follow, fresh_rows
+from gpupilot_envs.gear_guard import fresh_actuator_rows, remember_gear, restrain_gear
+from gpupilot_envs.gear_sight import ask_for_gear, see_gears, weigh_gears
+from gpupilot_envs.gears import GEAR_FIELDS, GEARS_MAX, Menu
 from gpupilot_envs.guardrail import (
     fresh_memory_rows,
     limits_row,
@@ -39,6 +43,7 @@ from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.observation import (
     ADVICE_FIELDS,
     FIELDS,
+    GEAR_SEEN,
     SERVICE_FIELDS,
     encode,
     service_row,
@@ -53,6 +58,12 @@ Floats = NDArray[np.float64]
 _AGE = SIGNAL_INDEX["age_s"]
 _RATE = SIGNAL_INDEX["rate_rps"]
 _PRICE = SERVICE_FIELDS.index("price")
+_COLD_START = SERVICE_FIELDS.index("cold_start_s")
+_SHARE = SERVICE_FIELDS.index("gpu_share_milli")
+_GEAR_SHARE = GEAR_FIELDS.index("gpu_share_milli")
+_NEED = ADVICE_FIELDS.index("need")
+_ASK = ADVICE_FIELDS.index("ask")
+_AT = SIGNAL_INDEX["at_s"]
 _REPLICAS_MAX = SERVICE_FIELDS.index("replicas_max")
 _Z = KNOB_FIELDS.index("z")
 _HORIZON = KNOB_FIELDS.index("horizon_s")
@@ -63,6 +74,10 @@ _NEWEST = int(Known.NEWEST)
 _COUNT = int(Known.COUNT)
 _RING_AT = int(Ring.AT)
 _CLASSICAL = np.array(NEUTRAL, dtype=np.int64)
+_GEARS_SEEN = len(GEAR_SEEN)
+_CAPACITY = 3
+"""Columns that a gear's row and a service's row begin with alike: what one replica carries."""
+
 _STRANGE = Reason.OUT_OF_DISTRIBUTION.bit
 
 
@@ -78,6 +93,7 @@ class Service:
         controller: The classical controller that the actions move around.
         gpu_share_milli: Share of a GPU of each replica in thousandths.
         price: Of a late request, in GPU time per request.
+        menu: Gears it may run in, the stated one first; ``None`` where only replicas change.
     """
 
     profile: ServiceProfile
@@ -87,6 +103,7 @@ class Service:
     controller: Controller
     gpu_share_milli: int = 1000
     price: float = REFERENCE_PRICE
+    menu: Menu | None = None
 
     def row(self) -> NDArray[np.float64]:
         """Return the constants as one row of :data:`SERVICE_FIELDS`."""
@@ -104,6 +121,31 @@ class Service:
         return knobs_row(self.controller.knobs(self.profile.cold_start_s.mean, self.price))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeatedMenus:
+    """The gears of ``k`` services.
+
+    Attributes:
+        rows: ``Menu.rows()`` of each, shape ``(k, GEARS_MAX, len(GEAR_FIELDS))``.
+        gears: Gears on each menu, 1 or more, int64, shape ``(k,)``.
+        running: Gear each starts in, int64, shape ``(k,)``.
+    """
+
+    rows: NDArray[np.float64]
+    gears: NDArray[np.int64]
+    running: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, menus: Sequence[Menu | None]) -> SeatedMenus:
+        """Return the menus of services that start in their stated gears."""
+        none = np.full((GEARS_MAX, len(GEAR_FIELDS)), np.nan)
+        return cls(
+            rows=np.stack([none if menu is None else menu.rows() for menu in menus]),
+            gears=np.array([1 if menu is None else len(menu) for menu in menus]),
+            running=np.array([0 if menu is None else menu.base for menu in menus]),
+        )
+
+
 class Seats:
     """The controls of ``n`` services: their readings, memories and constants as arrays.
 
@@ -114,6 +156,8 @@ class Seats:
         before: Previous action of every service in -1..1, shape ``(n, len(AXES))``.
         doubts: Decisions left to the classical controller, see :mod:`.doubt`, int64, ``(n,)``.
         reasons: Bits of the guardrail's reasons at the last decision, int64, ``(n,)``.
+        gear: Gear each service was last told to run in, int64, ``(n,)``; 0 without a menu.
+        changed: Replicas changed by the last decision, in the gear granted, int64, ``(n,)``.
     """
 
     def __init__(self, n: int, *, flaps_per_hour_max: int = 60) -> None:
@@ -125,6 +169,12 @@ class Seats:
         self._knobs = np.zeros((n, len(KNOB_FIELDS)))
         self._limits = np.zeros((n, len(limits_row(Limits()))))
         self._memory = fresh_memory_rows(n, flaps_per_hour_max)
+        self._menu = np.full((n, GEARS_MAX, len(GEAR_FIELDS)), np.nan)
+        self._gears = np.ones(n, dtype=np.int64)
+        self._costs = np.full((n, GEARS_MAX), np.nan)
+        self._actuators = fresh_actuator_rows(n)
+        self.gear = np.zeros(n, dtype=np.int64)
+        self.changed = np.zeros(n, dtype=np.int64)
         self.before = np.zeros((n, len(AXES)))
         self.observations = np.zeros((n, len(FIELDS)), dtype=np.float32)
         self.advice = np.full((n, len(ADVICE_FIELDS)), np.nan)
@@ -140,6 +190,7 @@ class Seats:
             service=np.stack([s.row() for s in services]),
             knobs=np.stack([s.knobs_row() for s in services]),
             limits=np.stack([limits_row(s.limits) for s in services]),
+            menus=SeatedMenus.of([s.menu for s in services]),
         )
 
     def seat_rows(
@@ -149,8 +200,21 @@ class Seats:
         service: NDArray[np.float64],
         knobs: NDArray[np.float64],
         limits: NDArray[np.float64],
+        menus: SeatedMenus | None = None,
     ) -> None:
-        """Put new services into the seats ``indices``: constants as rows, histories empty."""
+        """Put new services into the seats ``indices``: constants as rows, histories empty.
+
+        Args:
+            indices: The seats, int64, shape ``(k,)``.
+            service: One row of :data:`SERVICE_FIELDS` each, in the gear that runs.
+            knobs: One row of :data:`KNOB_FIELDS` each.
+            limits: One row of :func:`guardrail.limits_row` each.
+            menus: Their gears; ``None`` where only replicas can change.
+        """
+        self._gears[indices] = 1 if menus is None else menus.gears
+        self.gear[indices] = 0 if menus is None else menus.running
+        self._menu[indices] = np.nan if menus is None else menus.rows
+        self._actuators[indices] = -np.inf
         self._service[indices] = service
         self._knobs[indices] = knobs
         self._limits[indices] = limits
@@ -161,6 +225,11 @@ class Seats:
         self._memory[indices] = fresh_memory_rows(1, self._memory.shape[1] - 3)[0]
         self.before[indices] = 0.0
         self.doubts[indices] = 0
+
+    @property
+    def slo_rps(self) -> NDArray[np.float64]:
+        """What one replica of each service carries in the gear it was told, not a copy."""
+        return self._service[:, 0]
 
     def reprice(self, price: NDArray[np.float64], z: NDArray[np.float64]) -> None:
         """Set the price of a late request and the margin that follows it, shape ``(n,)`` each."""
@@ -191,7 +260,13 @@ class Seats:
             self._service,
             self._knobs,
             self.before,
+            self._menu,
+            self._gears,
+            self.gear,
+            self._limits,
+            self._actuators,
             self.advice,
+            self._costs,
             self.masks,
             self.observations,
         )
@@ -204,7 +279,7 @@ class Seats:
         now_s: NDArray[np.float64],
         strange: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.int64]:
-        """Return the replicas granted to every service, shape ``(n,)``.
+        """Return the replicas granted to every service, shape ``(n,)``; the gear is noted.
 
         Args:
             actions: One index per axis, int64, shape ``(n, len(AXES))``.
@@ -229,7 +304,14 @@ class Seats:
             self._memory,
             self.before,
             self.doubts,
+            self.advice,
+            self._menu,
+            self._gears,
+            self.gear,
+            self._costs,
+            self._actuators,
             granted,
+            self.changed,
             self.reasons,
         )
         return granted
@@ -247,7 +329,13 @@ def _observe_some(
     service: Floats,
     knobs: Floats,
     before: Floats,
+    menu: Floats,
+    gears: NDArray[np.int64],
+    gear: NDArray[np.int64],
+    limits: Floats,
+    actuators: Floats,
     advice: Floats,
+    costs: Floats,
     masks: NDArray[np.bool_],
     out: NDArray[np.float32],
 ) -> None:
@@ -262,7 +350,13 @@ def _observe_some(
             knobs[i],
             running[i],
             before[i],
+            menu[i],
+            gears[i],
+            gear[i],
+            limits[i],
+            actuators[i],
             advice[i],
+            costs[i],
             masks[i],
             out[i],
         )
@@ -278,7 +372,13 @@ def observe_one(
     knobs: Floats,
     running: int,
     before: Floats,
+    menu: Floats,
+    gears: int,
+    gear: int,
+    limits: Floats,
+    actuators: Floats,
     advice: Floats,
+    costs: Floats,
     mask: NDArray[np.bool_],
     out: NDArray[np.float32],
 ) -> None:
@@ -293,14 +393,36 @@ def observe_one(
         knobs: One row of :data:`KNOB_FIELDS`.
         running: Replicas the service was last told to run.
         before: Previous action in -1..1, one per axis.
+        menu: ``Menu.rows()``.
+        gears: Gears on it, 1 where there is nothing to choose.
+        gear: Gear the service was last told to run in.
+        limits: One row of :func:`guardrail.limits_row`.
+        actuators: When each actuator was last moved.
         advice: See :func:`gpupilot_envs.actions.advise`.
+        costs: See :func:`gpupilot_envs.gear_sight.weigh_gears`.
         mask: See :func:`gpupilot_envs.actions.allow`.
         out: The observation, float32, shape ``(len(FIELDS),)``.
     """
     follow(row, knobs[_ALPHA], knobs[_BETA], knobs[_HORIZON], knobs[_DRAIN], ring, ordered, known)
     advise(ring, ordered, known, service[0], knobs, running, advice)
-    allow(known, advice, service[_REPLICAS_MAX], running, mask)
-    encode(row, ring, known, service, float(running), advice, before, out)
+    seen = np.empty(_GEARS_SEEN)
+    weigh_gears(menu, gears, gear, ring, known, advice[_NEED], limits, costs)
+    movable = see_gears(
+        menu,
+        gears,
+        gear,
+        running,
+        costs,
+        advice[_NEED],
+        advice[_ASK],
+        service[_COLD_START],
+        limits,
+        actuators,
+        row[_AT],
+        seen,
+    )
+    allow(known, advice, service[_REPLICAS_MAX], running, movable, mask)
+    encode(row, ring, known, service, float(running), advice, seen, before, out)
 
 
 @compiled
@@ -319,7 +441,14 @@ def _decide_all(
     memory: Floats,
     before: Floats,
     doubts: NDArray[np.int64],
+    advice: Floats,
+    menu: Floats,
+    gears: NDArray[np.int64],
+    gear: NDArray[np.int64],
+    costs: Floats,
+    actuators: Floats,
     granted: NDArray[np.int64],
+    changed: NDArray[np.int64],
     reasons: NDArray[np.int64],
 ) -> None:
     size = ring.shape[1]
@@ -336,18 +465,51 @@ def _decide_all(
             age_s += behind_s if behind_s == behind_s else 0.0
             history_s = newest_s - ring[i, 0, _RING_AT] if filled < size else np.inf
             rate_rps = rows[i, _RATE]
-        granted[i], reasons[i] = restrain_replicas(
-            ask,
-            running[i],
-            limits[i],
-            memory[i],
-            now_s[i],
-            age_s,
-            history_s,
-            rate_rps,
-            service[i, 1],
-            int(service[i, 9]),
-        )
+        before_i = running[i]
+        if gears[i] <= 1:
+            granted[i], reasons[i] = restrain_replicas(
+                ask,
+                running[i],
+                limits[i],
+                memory[i],
+                now_s[i],
+                age_s,
+                history_s,
+                rate_rps,
+                service[i, 1],
+                int(service[i, _SHARE]),
+            )
+        else:
+            asked, ask = ask_for_gear(
+                menu[i],
+                gears[i],
+                gear[i],
+                running[i],
+                costs[i],
+                advice[i, _NEED],
+                ask,
+                service[i, _COLD_START],
+                patience(action),
+            )
+            taken, granted[i], before_i, reasons[i] = restrain_gear(
+                menu[i, asked],
+                menu[i, gear[i]],
+                ask,
+                running[i],
+                limits[i],
+                memory[i],
+                actuators[i],
+                now_s[i],
+                age_s,
+                history_s,
+                rate_rps,
+            )
+            if taken:
+                remember_gear(actuators[i], menu[i, gear[i]], menu[i, asked], now_s[i])
+                gear[i] = asked
+                service[i, :_CAPACITY] = menu[i, asked, :_CAPACITY]
+                service[i, _SHARE] = menu[i, asked, _GEAR_SHARE]
         if doubts[i] > 0:
             reasons[i] |= _STRANGE
-        remember_change(memory[i], running[i], granted[i], now_s[i])
+        remember_change(memory[i], before_i, granted[i], now_s[i])
+        changed[i] = abs(granted[i] - before_i)

@@ -16,6 +16,7 @@ from gpupilot_envs.decision import Seats
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.fleet.world import FleetWorld
 from gpupilot_envs.following import PERIOD_S
+from gpupilot_envs.gears import GEARS_MAX
 from gpupilot_envs.objective import reward_arrays
 from gpupilot_envs.scenarios import CASE, Drawn, Scenarios
 from gpupilot_envs.signals import SIGNAL_INDEX
@@ -37,7 +38,7 @@ class Step:
         final_foresight: What those had ahead of them, ``(k, FORESIGHT)``.
         ended: Services whose episode was cut off by its length; nothing ever terminates.
         rewards: Sum of the terms, float32.
-        terms: Named terms, shape ``(3, n)``: cost, lateness, churn.
+        terms: Named terms, shape ``(4, n)``: cost, lateness, churn, restarts.
         demand: Requests that arrived over those of an average interval.
         requests: Requests that arrived.
         late: Requests not answered within the target.
@@ -136,7 +137,9 @@ class FleetControl:
         )
         self._seats = Seats(n)
         self._demand_rps = np.ones(n)
-        self._slo_rps = np.ones(n)
+        self._unit_rps = np.ones(n)
+        self._unit_share = np.ones(n)
+        self._tables = np.full((n, GEARS_MAX), -1, dtype=np.int64)
         self._left = np.zeros(n, dtype=np.int64)
         self._everyone = np.arange(n)
 
@@ -178,15 +181,15 @@ class FleetControl:
 
     def step(self, actions: Ints) -> Step:
         """Carry out one action per service, int64, shape ``(n, axes)``, and let time pass."""
-        world, before = self._world, self.running
+        world, seats = self._world, self._seats
         chosen = actions
         if self.curriculum is not None:
             chosen = np.where(self.references[:, None], _NEUTRAL, actions)
-        self.running = self._seats.decide(chosen, before, world.rows[:, _AT].copy())
-        world.step(self.running)
+        self.running = seats.decide(chosen, self.running, world.rows[:, _AT].copy())
+        world.step(self.running, self._tables[self._everyone, seats.gear])
         self._seats.observe(self._everyone, world.rows, self.running)
         late = world.arrivals - world.in_time
-        terms = self._reward_terms(np.abs(self.running - before), late)
+        terms = self._reward_terms(seats.changed, late)
         requests, gpu_seconds = world.arrivals.copy(), world.gpu_seconds.copy()
         demand = requests / (world.interval_s * self._demand_rps)
         self._paid -= terms.sum(axis=0) * np.sqrt(REFERENCE_PRICE / self.price)
@@ -215,7 +218,7 @@ class FleetControl:
 
         For critics; no policy may see it.
         """
-        carried = np.maximum(self.running, 1) * self._slo_rps
+        carried = np.maximum(self.running, 1) * self._seats.slo_rps
         ahead = self._world.demand_over(FORESIGHT_S) / carried[:, None]
         return np.minimum(ahead, 8.0).astype(np.float32)
 
@@ -226,8 +229,10 @@ class FleetControl:
             replicas_changed=changed.astype(np.float64),
             interval_s=self._world.interval_s,
             demand_rps=self._demand_rps,
-            slo_rps=self._slo_rps,
+            slo_rps=self._unit_rps,
             multiplier=self.price,
+            pods_replaced=self._world.restarts,
+            gpu_share=self._unit_share,
         )
 
     def _seat(self, indices: Ints) -> None:
@@ -235,11 +240,18 @@ class FleetControl:
         drawn = self._drawn(indices[:: self.copies] // self.copies).repeated(self.copies)
         self._world.reset(indices, drawn.episodes)
         self._seats.seat_rows(
-            indices, service=drawn.service, knobs=drawn.knobs, limits=drawn.limits
+            indices,
+            service=drawn.service,
+            knobs=drawn.knobs,
+            limits=drawn.limits,
+            menus=drawn.menus,
         )
         self.running[indices] = drawn.episodes.replicas
         self._demand_rps[indices] = drawn.demand_rps
-        self._slo_rps[indices] = drawn.service[:, 0]
+        self._unit_rps[indices] = drawn.unit_rps
+        self._unit_share[indices] = drawn.unit_share
+        # a table of -1 leaves the world in the gear it is in, and costs it no look
+        self._tables[indices] = np.where(drawn.menus.gears[:, None] > 1, drawn.tables, -1)
         self._left[indices] = self.episode_steps
         self._paid[indices], self._steps[indices] = 0.0, 0
         self.objective[indices] = drawn.objective

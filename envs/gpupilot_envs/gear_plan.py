@@ -5,8 +5,9 @@ margin that the controller wants now, divided by what a replica carries, rounded
 replica is billed. Integer replicas, quiet spells and peaks so enter as they really are, and the
 average of some minutes does not flap as the cost of one moment would. A change of gear must pay
 for itself: the new pods of another share are billed while they start beside the old ones, and that
-is to come back within ``payback_s`` seconds. Instances, batching and CPU limits change in the
-running server, so the gear that carries more at the same price is simply taken.
+is to come back within ``payback_s`` seconds. A learned policy may make that time longer or
+shorter. Instances, batching and CPU limits change in the running server, so the gear that carries
+more at the same price is simply taken.
 """
 
 from __future__ import annotations
@@ -14,14 +15,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.compiled import compiled
+from gpupilot_envs.compiled import compiled, inlined
 from gpupilot_envs.gear_guard import translated
 
 Floats = NDArray[np.float64]
 
-_AT, _RATE = 0, 3
 _SLO, _SHARE, _COST = 0, 3, 8
-"""Columns of ``History.matrix()`` and of ``gears.GEAR_FIELDS``; literals, as code is cached."""
+"""Columns of ``gears.GEAR_FIELDS``; literals, as code is cached."""
+
+LASTING_S = 900.0
+"""Seconds of readings over which the cost of every gear is compared."""
+
+PAYBACK_S = 300.0
+"""Seconds within which a change of gear must have paid for itself."""
 
 _ROUNDING = 1e-9
 _FLAT = 1e-6
@@ -29,46 +35,55 @@ _FLAT = 1e-6
 
 
 @compiled
-def lasting_cost(
-    rows: Floats,
-    start: int,
+def lasting_costs(
+    menu: Floats,
+    gears: int,
+    times_s: Floats,
+    rates: Floats,
+    newest: int,
     count: int,
-    gear: Floats,
     margin_rps: float,
     lasting_s: float,
     replicas_min: int,
     replicas_max: int,
-) -> float:
-    """Return what a gear would have cost over the last ``lasting_s``, in thousandths.
+    costs: Floats,
+) -> None:
+    """Fill what each gear would have cost over the last ``lasting_s``, in thousandths.
 
     The mean over the readings; infinite where ``replicas_max`` could not carry one of them; NaN
     without any rate.
 
     Args:
-        rows: Readings as a ring, shape ``(capacity, len(SIGNAL_FIELDS))``.
-        start: Row of the oldest reading.
+        menu: ``Menu.rows()``.
+        gears: Gears on it.
+        times_s: Times of the readings as a ring, seconds.
+        rates: Their rates, requests/s, NaN where missing.
+        newest: Place of the newest reading.
         count: Readings in the ring.
-        gear: A row of ``gears.GEAR_FIELDS``.
         margin_rps: Added to every rate.
         lasting_s: How far to look back.
         replicas_min: Fewest replicas.
         replicas_max: Most replicas.
+        costs: Receives the costs, shape ``(len(menu),)``; NaN beyond the menu.
     """
-    size, total, found = rows.shape[0], 0.0, 0
-    newest_s = rows[(start + count - 1) % size, _AT] if count > 0 else 0.0
-    for i in range(count - 1, -1, -1):
-        row = (start + i) % size
-        if rows[row, _AT] < newest_s - lasting_s:
+    costs[:] = np.nan
+    found, row = 0, newest
+    oldest_s = times_s[newest] - lasting_s if count > 0 else 0.0
+    for _ in range(count):
+        if times_s[row] < oldest_s:
             break
-        rate = rows[row, _RATE]
+        rate = rates[row]
+        row = row - 1 if row > 0 else len(times_s) - 1
         if np.isnan(rate):
             continue
-        replicas = np.ceil((rate + margin_rps) / gear[_SLO] - _ROUNDING)
-        if replicas > replicas_max:
-            return np.inf
-        total += max(replicas, replicas_min) * gear[_COST]
+        for g in range(gears):
+            replicas = np.ceil((rate + margin_rps) / menu[g, _SLO] - _ROUNDING)
+            fits = replicas <= replicas_max
+            billed = max(replicas, replicas_min) * menu[g, _COST] if fits else np.inf
+            costs[g] = billed if found == 0 else costs[g] + billed
         found += 1
-    return total / found if found > 0 else np.nan
+    for g in range(gears):
+        costs[g] /= max(found, 1)
 
 
 @compiled
@@ -114,16 +129,11 @@ def plan_gear(
     gears: int,
     running: int,
     current: int,
-    rows: Floats,
-    start: int,
-    count: int,
+    costs: Floats,
     need_rps: float,
     held_rps: float,
     cold_start_s: float,
-    lasting_s: float,
     payback_s: float,
-    replicas_min: int,
-    replicas_max: int,
 ) -> int:
     """Return the gear that carries the service at the least cost, changes included.
 
@@ -132,30 +142,26 @@ def plan_gear(
         gears: Gears on it.
         running: Gear that runs.
         current: Replicas the service was last told to run.
-        rows: Readings as a ring, shape ``(capacity, len(SIGNAL_FIELDS))``.
-        start: Row of the oldest reading.
-        count: Readings in the ring.
+        costs: :func:`lasting_costs` of the gears.
         need_rps: What must be carried now; NaN keeps the gear.
         held_rps: The largest need over the time it is held on the way down.
         cold_start_s: Time to a ready pod.
-        lasting_s: How far back the cost of each gear is looked at.
-        payback_s: Time within which a change must have paid for itself.
-        replicas_min: Fewest replicas.
-        replicas_max: Most replicas.
+        payback_s: Time within which a change must have paid for itself; 0 keeps the gear.
     """
-    if gears <= 1 or np.isnan(need_rps) or count == 0:
+    if gears <= 1 or np.isnan(need_rps) or payback_s <= 0.0:
         return running
-    rate = rows[(start + count - 1) % rows.shape[0], _RATE]
-    margin_rps = max(need_rps - (0.0 if np.isnan(rate) else rate), 0.0)
     best, best_cost, best_slo = running, np.inf, 0.0
     for g in range(gears):
-        gear = menu[g]
-        cost = lasting_cost(
-            rows, start, count, gear, margin_rps, lasting_s, replicas_min, replicas_max
-        )
+        gear, cost = menu[g], costs[g]
         if g != running and cost < np.inf:
             pods = replicas_in(gear, menu[running], current, need_rps, held_rps)
             cost += change_price(gear, menu[running], pods, cold_start_s, payback_s)
         if cost < best_cost - _FLAT or (abs(cost - best_cost) <= _FLAT and gear[_SLO] > best_slo):
             best, best_cost, best_slo = g, cost, gear[_SLO]
     return best
+
+
+@inlined
+def margin_over(need_rps: float, rate_rps: float) -> float:
+    """Return what is needed beyond the newest rate, requests/s, 0 or more; NaN without a need."""
+    return max(need_rps - (0.0 if np.isnan(rate_rps) else rate_rps), 0.0)

@@ -1,4 +1,4 @@
-"""The reward: GPU time, late requests and churn, named, each relative to the service's demand.
+"""The reward: GPU time, late requests, churn and restarts, named, relative to the demand.
 
 Minimise GPU time subject to the attainment target. The Lagrangian of that problem prices a late
 request with a multiplier that training raises while the constraint is violated and lowers while
@@ -41,25 +41,21 @@ def first_price(attainment_ratio: float) -> float:
     return min(max(guess, MULTIPLIER_MIN), MULTIPLIER_MAX)
 
 
-PRICE_PER_COLD_START = 0.4
-"""Power of the cold start with which the price grows that meets the same objective.
-
-What a late request saves is the pods held ready for as long as new ones take to start: at one
-price for all, services that start fast would be served too well and slow ones too late.
-"""
-
-USUAL_COLD_START_S = 30.0
-"""Cold start at which a price stands as it is."""
-
-
-def dearer(cold_start_s: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the factor on the price of a late request that suits a cold start in seconds."""
-    ratio = np.maximum(np.asarray(cold_start_s, dtype=np.float64), 1.0) / USUAL_COLD_START_S
-    return np.asarray(ratio**PRICE_PER_COLD_START)
-
-
 CHURN_WEIGHT = 0.01
 """Price of changing as many replicas as the mean demand needs, in GPU time of one interval."""
+
+
+RESTART_GPU_S = 5.0
+"""Price of a pod replaced by one of another gear, in GPU-seconds, core-seconds on a CPU.
+
+Both generations are billed while the new one starts; this is for what no meter shows: connections
+that move, caches that are cold, an API server that is busy.
+"""
+
+
+def restart_gpu_seconds(pods: float) -> float:
+    """Return what replacing ``pods`` pods counts where settings or policies are chosen."""
+    return RESTART_GPU_S * pods
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,16 +68,18 @@ class RewardTerms:
         lateness: Minus the multiplier times late requests over mean requests; 0 when all are in
             time, ``-multiplier`` when an average interval is all late.
         churn: Minus :data:`CHURN_WEIGHT` times replicas changed over replicas the demand needs.
+        restarts: Minus :data:`RESTART_GPU_S` times pods replaced, over the same GPU-seconds.
     """
 
     gpu_cost: float
     lateness: float
     churn: float
+    restarts: float
 
     @property
     def total(self) -> float:
         """The reward: the sum of the terms."""
-        return self.gpu_cost + self.lateness + self.churn
+        return self.gpu_cost + self.lateness + self.churn + self.restarts
 
 
 def reward_terms(
@@ -93,6 +91,8 @@ def reward_terms(
     demand_rps: float,
     slo_rps: float,
     multiplier: float,
+    pods_replaced: float = 0.0,
+    gpu_share: float = 1.0,
 ) -> RewardTerms:
     """Return the terms of one interval of one service.
 
@@ -104,6 +104,8 @@ def reward_terms(
         demand_rps: Mean arrival rate of the episode.
         slo_rps: What one replica carries at the objective.
         multiplier: Price of a late request, :data:`MULTIPLIER_MIN` to :data:`MULTIPLIER_MAX`.
+        pods_replaced: Pods replaced by pods of another gear.
+        gpu_share: Share of a GPU (cores on a CPU) of the replica that carries ``slo_rps``.
     """
     arrays = reward_arrays(
         gpu_seconds=np.array([gpu_seconds]),
@@ -113,9 +115,11 @@ def reward_terms(
         demand_rps=np.array([demand_rps]),
         slo_rps=np.array([slo_rps]),
         multiplier=multiplier,
+        pods_replaced=np.array([pods_replaced]),
+        gpu_share=np.array([gpu_share]),
     )
-    gpu_cost, lateness, churn = (float(value) for value in arrays[:, 0])
-    return RewardTerms(gpu_cost=gpu_cost, lateness=lateness, churn=churn)
+    gpu_cost, lateness, churn, restarts = (float(value) for value in arrays[:, 0])
+    return RewardTerms(gpu_cost=gpu_cost, lateness=lateness, churn=churn, restarts=restarts)
 
 
 def reward_arrays(
@@ -127,19 +131,23 @@ def reward_arrays(
     demand_rps: NDArray[np.float64],
     slo_rps: NDArray[np.float64],
     multiplier: float | NDArray[np.float64],
+    pods_replaced: NDArray[np.float64],
+    gpu_share: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Return the terms of many services at once, float64, shape ``(3, n)``: cost, late, churn.
+    """Return the terms of many services, float64, shape ``(4, n)``: cost, late, churn, restarts.
 
     The arguments are those of :func:`reward_terms` with one value per service, shape ``(n,)``;
     the multiplier may be one for all.
     """
     demand = np.maximum(demand_rps, 1e-9)
     demand_replicas = demand / slo_rps
+    needed_s = interval_s * demand_replicas * gpu_share
     return np.stack(
         [
-            -gpu_seconds / (interval_s * demand_replicas),
+            -gpu_seconds / needed_s,
             -multiplier * late_requests / (interval_s * demand),
             -CHURN_WEIGHT * replicas_changed / np.maximum(demand_replicas, 1.0),
+            -RESTART_GPU_S * pods_replaced / needed_s,
         ]
     )
 

@@ -120,16 +120,29 @@ SERVICE_SEEN: tuple[Field, ...] = (
 )
 """What is seen of the service and its objective."""
 
+GEAR_SEEN: tuple[Field, ...] = (
+    _field("gear_choice", "ratio", 0, 1, "gears that may be changed to now / 4"),
+    _field("gear_position", "ratio", 0, 1, "place on the menu, 0 the smallest or no menu"),
+    _field("gear_larger", "log2 ratio / 4", 0, 1, "what the largest gear carries / this one"),
+    _field("gear_smaller", "log2 ratio / 4", 0, 1, "what this gear carries / the smallest"),
+    _field("gear_saving", "ratio", 0, 1, "cost over 15 min saved in the cheapest gear, 0 if none"),
+    _field("gear_repaid", "ratio", 0, 4, "planner's repayment time / what that change takes"),
+    _field("gear_since", "15 min", 0, 1, "time since a gear was changed, 1 if never"),
+)
+"""What is seen of the gears; without a menu, 0 but for the last."""
+
 BEFORE_SEEN: tuple[Field, ...] = (
     _field("margin_before", "ratio", -1, 1, "previous margin action, 0 is the classical one"),
     _field("hold_before", "ratio", -1, 1, "previous hold action, 0 is the classical one"),
     _field("lift_before", "ratio", -1, 1, "previous lift action, 0 is the classical one"),
     _field("memory_before", "ratio", -1, 1, "previous memory action, 0 is the classical one"),
     _field("anchor_before", "ratio", -1, 1, "previous anchor action, 0 is the classical one"),
+    _field("horizon_before", "ratio", -1, 1, "previous horizon action, 0 is the classical one"),
+    _field("patience_before", "ratio", -1, 1, "previous patience action, 0 is the planner's"),
 )
 """What was done last, one field per axis of the action."""
 
-FIELDS: tuple[Field, ...] = (*DEMAND_FIELDS, *SERVICE_SEEN, *BEFORE_SEEN)
+FIELDS: tuple[Field, ...] = (*DEMAND_FIELDS, *SERVICE_SEEN, *GEAR_SEEN, *BEFORE_SEEN)
 """The observation, in order."""
 
 LOW: NDArray[np.float32] = np.array([f.low for f in FIELDS], dtype=np.float32)
@@ -352,7 +365,8 @@ def _encode_service(
 
 
 _SERVICE_AT = len(DEMAND_FIELDS)
-_BEFORE_AT = _SERVICE_AT + len(SERVICE_SEEN)
+_GEAR_AT = _SERVICE_AT + len(SERVICE_SEEN)
+_BEFORE_AT = _GEAR_AT + len(GEAR_SEEN)
 
 
 @compiled
@@ -363,6 +377,7 @@ def encode(
     service: Floats,
     running: float,
     advice: Floats,
+    gears: Floats,
     before: Floats,
     out: NDArray[np.float32],
 ) -> None:
@@ -375,11 +390,14 @@ def encode(
         service: :func:`service_row`, float64, shape ``(len(SERVICE_FIELDS),)``.
         running: Replicas the service was last told to run.
         advice: What the classical controller makes of it, shape ``(len(ADVICE_FIELDS),)``.
+        gears: :data:`GEAR_SEEN`, see :func:`gpupilot_envs.gear_sight.see_gears`.
         before: Previous action in -1..1, one per axis.
         out: The observation, float32, shape ``(len(FIELDS),)``.
     """
     _encode_demand(row, ring, known, service, running, advice, out)
     _encode_service(row, known, service, running, out[_SERVICE_AT:])
+    for k in range(gears.shape[0]):
+        out[_GEAR_AT + k] = gears[k]
     for axis in range(before.shape[0]):
         out[_BEFORE_AT + axis] = before[axis]
     for index in range(out.shape[0]):

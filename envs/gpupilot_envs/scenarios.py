@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpupilot_envs.actions import REFERENCE_PRICE, Controller, knobs_row
+from gpupilot_envs.decision import SeatedMenus
 from gpupilot_envs.fleet.episodes import Episodes
+from gpupilot_envs.fleet.menus import FleetMenus
 from gpupilot_envs.fleet.rates import RateLibrary
 from gpupilot_envs.fleet.table import FleetTables
 from gpupilot_envs.guardrail import limits_row
 from gpupilot_envs.limits import Limits
-from gpupilot_envs.objective import dearer
 from gpupilot_envs.observation import SERVICE_FIELDS
 
 Floats = NDArray[np.float64]
@@ -31,6 +32,7 @@ CASE = np.dtype(
         ("lag_s", np.float64),
         ("crashes_per_hour", np.float64),
         ("silences_per_hour", np.float64),
+        ("geared", np.bool_),
         ("price_factor", np.float64),
     ]
 )
@@ -54,6 +56,8 @@ class Ranges:
         crashes_per_hour: Crashes of each pod, in the services that have any.
         silences_per_hour: Silences of the metrics, in the services that have any.
         faulty_share: Share of the services with crashes and silences, 0 to 1.
+        geared_share: Share of the services with a menu of gears that may use it, 0 to 1; the
+            others stay in the gear that was drawn.
     """
 
     demand_replicas: Range = (0.5, 20.0)
@@ -64,6 +68,7 @@ class Ranges:
     crashes_per_hour: Range = (0.05, 0.5)
     silences_per_hour: Range = (0.1, 1.0)
     faulty_share: float = 0.1
+    geared_share: float = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +82,11 @@ class Drawn:
         limits: Their envelopes, one row of :func:`guardrail.limits_row` each.
         demand_rps: Mean rate of each over its episode, shape ``(k,)``.
         objective: Which of :attr:`Scenarios.objectives` each has, shape ``(k,)``.
-        price_factor: Factor of each on its objective's price of a late request, shape ``(k,)``:
-            what was drawn, times what its cold start makes of it (:func:`objective.dearer`).
+        price_factor: Factor of each on the price of a late request, shape ``(k,)``.
+        menus: Their gears.
+        tables: Table of each gear, -1 for none, shape ``(k, GEARS_MAX)``.
+        unit_rps: What one replica of the stated gear carries, shape ``(k,)``.
+        unit_share: What that replica is billed, in GPUs or cores, shape ``(k,)``.
     """
 
     episodes: Episodes
@@ -88,6 +96,10 @@ class Drawn:
     demand_rps: Floats
     objective: NDArray[np.int64]
     price_factor: Floats
+    menus: SeatedMenus
+    tables: NDArray[np.int64]
+    unit_rps: Floats
+    unit_share: Floats
 
     def repeated(self, copies: int) -> Drawn:
         """Return every service ``copies`` times in a row, its randomness included."""
@@ -101,6 +113,14 @@ class Drawn:
             demand_rps=self.demand_rps[rows],
             objective=self.objective[rows],
             price_factor=self.price_factor[rows],
+            menus=SeatedMenus(
+                rows=self.menus.rows[rows],
+                gears=self.menus.gears[rows],
+                running=self.menus.running[rows],
+            ),
+            tables=self.tables[rows],
+            unit_rps=self.unit_rps[rows],
+            unit_share=self.unit_share[rows],
         )
 
 
@@ -128,6 +148,7 @@ class Scenarios:
         limits: Limits,
         episode_s: float,
         ranges: Ranges,
+        menus: FleetMenus | None = None,
     ) -> None:
         """Keep what is drawn from.
 
@@ -139,6 +160,7 @@ class Scenarios:
             limits: Envelope of every service.
             episode_s: Length of an episode in seconds.
             ranges: What differs between services.
+            menus: Which tables are gears of one service; ``None`` where none are.
         """
         self.tables = tables
         self.rates = rates
@@ -151,6 +173,7 @@ class Scenarios:
         self.controller = controller
         self._limits = limits
         self.ranges = ranges
+        self._menus = FleetMenus.none(tables) if menus is None else menus
 
     def moving(self, controller: Controller) -> Scenarios:
         """Return the same services over another classical controller."""
@@ -189,6 +212,7 @@ class Scenarios:
         cases["lag_s"] = random.uniform(*ranges.lag_s, size=k)
         cases["crashes_per_hour"] = faulty * random.uniform(*ranges.crashes_per_hour, size=k)
         cases["silences_per_hour"] = faulty * random.uniform(*ranges.silences_per_hour, size=k)
+        cases["geared"] = random.uniform(size=k) < ranges.geared_share
         cases["price_factor"] = _log_uniform(random, ranges.price, k)
         return cases
 
@@ -199,6 +223,7 @@ class Scenarios:
         mean, first = self._window(trace, start_s)
         plants = self.tables.plants[cases["profile"]]
         scale = cases["demand_replicas"] * plants["slo_rps"] / self.rates.mean_rps[trace]
+        unit_rps = self._menus.unit_rps[cases["profile"]]
         episodes = Episodes.of(
             random.integers(2**62, size=k),
             profile=cases["profile"],
@@ -217,9 +242,23 @@ class Scenarios:
             service=self._service(cases["profile"], plants, cold_start_s),
             knobs=np.stack([knobs_row(self.controller.knobs(s)) for s in cold_start_s]),
             limits=np.tile(limits_row(self._limits), (k, 1)),
-            demand_rps=np.maximum(mean * scale, LEAST_DEMAND * plants["slo_rps"]),
+            demand_rps=np.maximum(mean * scale, LEAST_DEMAND * unit_rps),
             objective=np.searchsorted(self.objectives, plants["attainment_ratio"]),
-            price_factor=cases["price_factor"] * dearer(cold_start_s),
+            price_factor=cases["price_factor"],
+            menus=self._seated(cases),
+            tables=self._menus.tables[cases["profile"]],
+            unit_rps=unit_rps,
+            unit_share=self._menus.unit_share[cases["profile"]],
+        )
+
+    def _seated(self, cases: Cases) -> SeatedMenus:
+        """Return the gears of each service; one that may not use its menu has one gear."""
+        menus, table = self._menus, cases["profile"]
+        gears = np.where(cases["geared"], menus.gears[table], 1)
+        return SeatedMenus(
+            rows=menus.rows[table],
+            gears=gears,
+            running=np.where(gears > 1, menus.place[table], 0),
         )
 
     def _start(self, need: Floats) -> NDArray[np.int64]:

@@ -160,7 +160,7 @@ class ServingEnv(gymnasium.Env[Observation, Action]):
 
     ## Action Space
 
-    ``MultiDiscrete([9, 7, 7, 5, 4])``; the neutral action ``[4, 3, 3, 0, 0]`` is the
+    ``MultiDiscrete([9, 7, 7, 5, 4, 5, 4])``; the neutral action ``[4, 3, 3, 0, 0, 2, 2]`` is the
     classical controller. ``action_masks()`` says which values can be chosen now.
 
     | index | axis | values | meaning |
@@ -170,6 +170,8 @@ class ServingEnv(gymnasium.Env[Observation, Action]):
     | 2 | lift | -1 … **0** … +1 | replicas added to the need before it is rounded up |
     | 3 | memory | **0** … 1 | share of the hour's peak need that is kept ready |
     | 4 | anchor | **0**, 60, 300, 900 | size for a mean of so many seconds, not for a forecast |
+    | 5 | horizon | 0.25 … **1** … 4 | times how far ahead a rising rate is forecast |
+    | 6 | patience | 0, 0.25, **1**, 4 | times the time in which another gear must repay itself |
 
     ``actions.axes_table()`` prints every value.
 
@@ -182,13 +184,14 @@ class ServingEnv(gymnasium.Env[Observation, Action]):
 
     ## Rewards
 
-    The sum of three terms, each 0 or less, which ``info`` carries by name:
+    The sum of four terms, each 0 or less, which ``info`` carries by name:
 
     | term | meaning |
     |---|---|
     | gpu_cost | minus GPU-seconds held / GPU-seconds the mean demand needs |
     | lateness | minus ``multiplier`` x late requests / mean requests of an interval |
     | churn | minus 0.01 x replicas changed / replicas the mean demand needs |
+    | restarts | minus 5 GPU-seconds x pods replaced for another gear / the same GPU-seconds |
 
     ## Starting State
 
@@ -327,6 +330,7 @@ class ServingVectorEnv(VectorEnv[Observation, Action, NDArray[Any]]):
             "gpu_cost": step.terms[0],
             "lateness": step.terms[1],
             "churn": step.terms[2],
+            "restarts": step.terms[3],
             "requests": step.requests,
             "late_requests": step.late,
             "gpu_seconds": step.gpu_seconds,

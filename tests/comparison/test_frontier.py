@@ -101,6 +101,28 @@ def test_two_frontiers_meet_at_the_nearest_attainment_that_both_have() -> None:
     assert np.isnan(low.common(of((0.96, 1.0)), 0.95)).all()
 
 
+def of_draws(*settings: tuple[list[float], float]) -> Frontier:
+    """Return a frontier from the attainment of each draw and the cost of each setting."""
+    attainment = np.array([shares for shares, _ in settings]).T
+    return Frontier(attainment=attainment, cost=np.array([[c for _, c in settings]] * 4))
+
+
+def test_a_pair_is_read_at_the_level_and_where_a_draw_misses_it_at_the_nearest() -> None:
+    ours = of_draws(([0.9, 0.9, 0.9, 0.9], 1.0), ([0.999, 0.999, 0.98, 0.999], 2.0))
+    other = of_draws(([0.9, 0.9, 0.9, 0.995], 2.0), ([0.999, 0.999, 0.999, 0.999], 4.0))
+    a, b = ours.paired(other, 0.99)
+    assert a[0] == pytest.approx(1.5)
+    assert b[0] == pytest.approx(3.0)
+    assert a[2] == pytest.approx(2.0), "this draw of ours ends at 98 %"
+    assert b[3] == pytest.approx(2.0), "this draw of the other begins at 99.5 %"
+
+
+def test_a_pair_has_no_number_at_a_level_that_one_of_them_misses_as_measured() -> None:
+    ours = of_draws(([0.9] * 4, 1.0), ([0.98, 0.999, 0.999, 0.999], 2.0))
+    other = of_draws(([0.9] * 4, 1.0), ([0.999] * 4, 2.0))
+    assert np.isnan(np.concatenate(ours.paired(other, 0.99))).all()
+
+
 def test_one_run_tells_a_cost_but_no_interval() -> None:
     requests = np.full((2, 1, 1), 100.0)
     in_time = np.array([90.0, 99.9])[:, None, None]

@@ -191,7 +191,10 @@ def test_terminal_shows_the_rows_and_shouts_at_the_impossible(
 ) -> None:
     print_rows(trained)
     shown = capsys.readouterr().out
-    assert "perfect-information" in shown
+    measured = [row for row in trained.rows if row.relative.mean is not None]
+    assert all(row.against in shown for row in measured)
+    assert ("no attainment in common" in shown) == (not measured)
+    assert all(row.note in shown for row in trained.rows)
     assert "ppo by family" in shown
     assert "BUG" not in shown
     bug = Impossible(
@@ -199,6 +202,26 @@ def test_terminal_shows_the_rows_and_shouts_at_the_impossible(
     )
     print_rows(trained.model_copy(update={"impossible": (bug,)}))
     assert "BUG: ppo (s) took 1.000 GPU-hours on slow" in capsys.readouterr().out
+
+
+def test_terminal_shows_a_row_only_where_there_is_a_number(
+    trained: Summary, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = {"relative": {"mean": -0.1, "ci95": (-0.2, 0.05)}, "against": "hpa-tuned"}
+    (first, *_) = trained.rows
+    row = Row.model_validate({**first.model_dump(), **known})
+    unknown = Row.model_validate(
+        {
+            **first.model_dump(),
+            "relative": {"mean": None, "ci95": (None, None)},
+            "against": "nobody",
+        }
+    )
+    print_rows(trained.model_copy(update={"rows": (row, unknown)}))
+    shown = capsys.readouterr().out
+    assert "-10.0 %" in shown
+    assert "-20.0 to +5.0" in shown
+    assert "nobody" not in shown
 
 
 def test_every_training_has_its_row_and_the_policy_is_their_mean(trained: Summary) -> None:

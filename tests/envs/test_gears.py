@@ -7,13 +7,19 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.embedded import find_profile
 from gpupilot_envs.errors import InputInvalid, SloInfeasible
-from gpupilot_envs.gear_plan import change_price, lasting_cost, plan_gear, replicas_in
+from gpupilot_envs.gear_plan import (
+    change_price,
+    lasting_costs,
+    margin_over,
+    plan_gear,
+    replicas_in,
+)
 from gpupilot_envs.gears import GEARS_MAX, Gear, Menu, menu, stated
 from gpupilot_envs.limits import Targets
 from gpupilot_envs.profile import ServiceProfile
@@ -124,6 +130,17 @@ def readings(rates: list[float]) -> np.ndarray:
     return rows
 
 
+def lasting(
+    rates: list[float], margin_rps: float, lasting_s: float, replicas_max: int
+) -> np.ndarray:
+    rows, costs = readings(rates), np.empty(len(SLICES.rows()))
+    times_s, seen = rows[:, SIGNAL_INDEX["at_s"]], rows[:, SIGNAL_INDEX["rate_rps"]]
+    last, count = len(rates) - 1, len(rates)
+    looked = last, count, margin_rps, lasting_s, 1, replicas_max
+    lasting_costs(SLICES.rows(), len(SLICES), times_s, seen, *looked, costs)
+    return costs
+
+
 def plan(
     rates: list[float],
     *,
@@ -135,24 +152,9 @@ def plan(
     replicas_max: int = 64,
 ) -> int:
     need_rps = rates[-1] if need_rps is None else need_rps
-    return int(
-        plan_gear(
-            SLICES.rows(),
-            len(SLICES),
-            running,
-            current,
-            readings(rates),
-            0,
-            len(rates),
-            need_rps,
-            need_rps,
-            cold_start_s,
-            600.0,
-            payback_s,
-            1,
-            replicas_max,
-        )
-    )
+    costs = lasting(rates, margin_over(need_rps, rates[-1]), 600.0, replicas_max)
+    gears = SLICES.rows(), len(SLICES), running, current, costs
+    return int(plan_gear(*gears, need_rps, need_rps, cold_start_s, payback_s))
 
 
 @pytest.mark.parametrize(("rate_rps", "best"), [(40.0, 0), (170.0, 1), (1700.0, 1)])
@@ -189,6 +191,7 @@ def test_without_readings_the_gear_is_kept() -> None:
     assert replicas_in(SLICES.rows()[0], SLICES.rows()[2], 2, np.nan, np.nan) == 12
 
 
+@settings(deadline=None)
 @given(
     rates=st.lists(st.floats(0.0, 5000.0), min_size=1, max_size=40),
     share=st.integers(0, 2),
@@ -197,8 +200,8 @@ def test_without_readings_the_gear_is_kept() -> None:
 def test_the_lasting_cost_is_the_mean_of_rounded_replicas(
     rates: list[float], share: int, margin_rps: float
 ) -> None:
-    row, each = SLICES.rows()[share], SLICES.gears[share]
-    found = lasting_cost(readings(rates), 0, len(rates), row, margin_rps, 1e9, 1, 10_000)
+    each = SLICES.gears[share]
+    found = lasting(rates, margin_rps, 1e9, 10_000)[share]
     carried = (np.array(rates) + margin_rps) / each.capacity.slo_rps
     expected = np.maximum(np.ceil(carried - 1e-9), 1.0).mean() * each.cost_milli
     assert found == pytest.approx(expected)

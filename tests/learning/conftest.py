@@ -10,11 +10,14 @@ import pytest
 
 from gpupilot_agent.bundle import Bundle
 from gpupilot_envs.actions import SIZES, Controller
+from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.decision import Service
 from gpupilot_envs.fleet.assemble import SteadyStates, assemble
+from gpupilot_envs.fleet.menus import FleetMenus
 from gpupilot_envs.fleet.rates import RateLibrary
 from gpupilot_envs.fleet.table import PLANT, SLACKS, FleetTables, Steady
 from gpupilot_envs.following import PERIOD_S
+from gpupilot_envs.gears import Gear, Menu
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.observation import FIELDS
 from gpupilot_envs.profile import ServiceProfile
@@ -150,6 +153,37 @@ def tables() -> FleetTables:
 MakeScenarios = Callable[..., Scenarios]
 
 
+def _halves(tables: FleetTables) -> FleetTables:
+    """Return the made-up service as half a GPU, which carries three fifths, and as a whole one."""
+    half = tables.plants[0].copy()
+    for name in ("saturation_rps", "slo_rps"):
+        half[name] *= 0.6
+    for name in ("gpu_share", "pod_share"):
+        half[name] = 0.5
+    whole = tables.plants[0].copy()
+    whole["pod_share"] = 1.0
+    states = {name: np.repeat(getattr(tables, name), 2, axis=0) for name in _STATES}
+    return FleetTables(names=("half", "whole"), plants=np.stack([half, whole]), **states)
+
+
+_STATES = ("steady", "slack", "levels")
+
+
+def _menu_of(tables: FleetTables) -> Menu:
+    """Return the gears that the tables are, the last one as the stated one."""
+    gears = []
+    for plant in tables.plants:
+        share_milli = round(1000.0 * plant["pod_share"])
+        able = Capacity(
+            slo_rps=float(plant["slo_rps"]),
+            saturation_rps=float(plant["saturation_rps"]),
+            idle_latency_s=float(plant["idle_latency_s"]),
+        )
+        allocation = Allocation(replicas=1, gpu_share_milli=share_milli)
+        gears.append(Gear(allocation=allocation, capacity=able, cost_milli=share_milli))
+    return Menu(gears=tuple(gears), base=len(gears) - 1)
+
+
 @pytest.fixture(scope="session")
 def make_scenarios(tables: FleetTables) -> MakeScenarios:
     """Return how to make scenarios of random traffic over the made-up service."""
@@ -164,11 +198,14 @@ def make_scenarios(tables: FleetTables) -> MakeScenarios:
         controller: Controller | None = None,
         ranges: Ranges | None = None,
         episode_s: float = 1800.0,
+        geared: bool = False,
     ) -> Scenarios:
+        fitted = _halves(tables) if geared else tables
         return Scenarios(
-            tables,
+            fitted,
             RateLibrary.of(random if traces is None else traces),
-            batch_max=[8],
+            batch_max=[8] * len(fitted),
+            menus=FleetMenus.of([_menu_of(fitted)]) if geared else None,
             controller=controller or Controller(),
             limits=Limits(replicas_max=64, warm_up_s=0.0),
             episode_s=episode_s,

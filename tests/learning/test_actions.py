@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -26,7 +27,7 @@ from gpupilot_envs.actions import (
     knobs_row,
     remember,
 )
-from gpupilot_envs.following import HISTORY_ROWS, PERIOD_S, follow, fresh_rows
+from gpupilot_envs.following import HISTORY_ROWS, PERIOD_S, Known, follow, fresh_rows
 from gpupilot_envs.observation import ADVICE_FIELDS
 from gpupilot_envs.queueing import Knobs, needs, settle
 from gpupilot_envs.signals import History, Signals
@@ -52,9 +53,11 @@ def _advised(carried: Carried, knobs: Knobs, running: int) -> NDArray[np.float64
     return advice
 
 
-def _mask(carried: Carried, running: int, replicas_max: float = 32.0) -> NDArray[np.bool_]:
+def _mask(
+    carried: Carried, running: int, replicas_max: float = 32.0, *, movable: bool = False
+) -> NDArray[np.bool_]:
     mask = np.empty(CHOICES, dtype=np.bool_)
-    allow(carried[2], _advised(carried, KNOBS, running), replicas_max, running, mask)
+    allow(carried[2], _advised(carried, KNOBS, running), replicas_max, running, movable, mask)
     return mask
 
 
@@ -113,15 +116,15 @@ def test_more_margin_hold_lift_or_memory_never_asks_for_less(
 
 def test_without_any_rate_the_action_keeps_what_runs() -> None:
     carried = _followed([Signals(at_s=15.0, window_s=15.0)])
-    for action in ((0, 0, 0, 0, 0), NEUTRAL, tuple(size - 1 for size in SIZES)):
+    for action in ((0,) * len(SIZES), NEUTRAL, tuple(size - 1 for size in SIZES)):
         assert decode(np.array(action), *carried, 100.0, knobs_row(KNOBS), 7) == 7
 
 
 def test_axes_ascend_and_their_neutral_changes_nothing() -> None:
-    neutral_values = {"margin": 0.0, "hold": 1.0, "lift": 0.0, "memory": 0.0, "anchor": 0.0}
+    nothing = {"margin": 0.0, "lift": 0.0, "memory": 0.0, "anchor": 0.0}
     for axis in AXES:
         assert list(axis.values) == sorted(axis.values)
-        assert axis.values[axis.neutral] == neutral_values[axis.name]
+        assert axis.values[axis.neutral] == nothing.get(axis.name, 1.0)
     before = np.ones(len(AXES))
     remember(np.array(NEUTRAL), before)
     assert before.tolist() == [0.0] * len(AXES)
@@ -166,6 +169,45 @@ def test_memory_is_offered_only_where_the_peak_exceeds_the_need() -> None:
     assert steady[:3] == after[:3] == [list(range(size)) for size in SIZES[:3]]
 
 
+def _ramp(step_rps: float) -> list[Signals]:
+    return [
+        Signals(at_s=5.0 * k, window_s=5.0, rate_rps=max(400.0 + 5.0 * step_rps * k, 0.0))
+        for k in range(1, 40)
+    ]
+
+
+def test_a_rising_rate_is_met_earlier_the_further_one_looks_ahead() -> None:
+    knobs = Knobs(z=0.0, hold_s=0.0, horizon_s=45.0, beta=0.2)
+    rising, row = _followed(_ramp(6.0), knobs), knobs_row(knobs)
+    asks = [
+        decode(np.array((*NEUTRAL[:5], index, NEUTRAL[6])), *rising, 100.0, row, 1)
+        for index in range(SIZES[5])
+    ]
+    level, trend = rising[2][Known.LEVEL], rising[2][Known.TREND]
+    times = [45.0 * ratio for ratio in AXES[5].values]
+    assert asks == [math.ceil((level + trend * ahead_s) / 100.0) for ahead_s in times]
+    assert asks[0] < asks[2] < asks[4]
+
+
+@pytest.mark.parametrize("step_rps", [0.0, -5.0])
+def test_where_the_rate_does_not_rise_no_horizon_can_be_chosen_as_none_would_matter(
+    step_rps: float,
+) -> None:
+    knobs = Knobs(z=1.0, hold_s=60.0, horizon_s=45.0, beta=0.2)
+    steady, row = _followed(_ramp(step_rps), knobs), knobs_row(knobs)
+    assert _ones(_mask(steady, 3))[5] == [NEUTRAL[5]]
+    actions = [np.array((*NEUTRAL[:5], index, NEUTRAL[6])) for index in range(SIZES[5])]
+    assert len({decode(action, *steady, 100.0, row, 3) for action in actions}) == 1
+    rising = _followed(_ramp(10.0), knobs)
+    assert _ones(_mask(rising, 3))[5] == list(range(SIZES[5]))
+
+
+def test_patience_is_offered_only_where_another_gear_may_be_had(readings: Readings) -> None:
+    carried = _followed(readings(40))
+    assert _ones(_mask(carried, 3))[6] == [NEUTRAL[6]]
+    assert _ones(_mask(carried, 3, movable=True))[6] == list(range(SIZES[6]))
+
+
 @settings(deadline=None, max_examples=40)
 @given(rates=st.lists(st.one_of(st.none(), st.floats(0.0, 3000.0)), min_size=1, max_size=60))
 def test_the_neutral_action_can_always_be_chosen(rates: list[float | None]) -> None:
@@ -194,7 +236,7 @@ def test_an_anchored_service_runs_for_its_mean_and_not_for_the_last_reading() ->
     quiet = _followed([*noisy, last], Knobs(alpha=1.0))
     row = knobs_row(Knobs(z=0.0, hold_s=0.0))
     asks = [
-        decode(np.array((*NEUTRAL[:4], anchor)), *quiet, 100.0, row, 1)
+        decode(np.array((*NEUTRAL[:4], anchor, *NEUTRAL[5:])), *quiet, 100.0, row, 1)
         for anchor in range(SIZES[4])
     ]
     assert asks == [0, 3, 3, 3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,19 +14,24 @@ from gpupilot_agent.ppo_vec_env import FleetVecEnv
 from gpupilot_envs.actions import NEUTRAL, SIZES, Controller
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.fleet_control import FleetControl
+from gpupilot_envs.following import PERIOD_S
+from gpupilot_envs.objective import RESTART_GPU_S
 from gpupilot_envs.observation import FIELDS
 from gpupilot_envs.scenarios import Ranges, Scenarios
 from gpupilot_envs.serving_env import TRAINING_SPACE, ServingVectorEnv
 from gpupilot_envs.workload.trace import RateTrace
 
 MakeScenarios = Callable[..., Scenarios]
+THIN = (0, 0, 0, 0, 0, 2, 2)
+FAT = (8, 0, 6, 0, 0, 2, 2)
+
 Choose = Callable[[int], tuple[int, ...]]
 
 
 def _play(
     scenarios: Scenarios, choose: Choose, *, n: int = 48, steps: int = 300, seed: int = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return reward terms ``(steps, 3, n)`` and demand ``(steps, n)`` of a scripted policy."""
+    """Return reward terms ``(steps, 4, n)`` and demand ``(steps, n)`` of a scripted policy."""
     control = FleetControl(n, scenarios, multiplier=25.0)
     control.reset(np.random.default_rng(seed), stagger=False)
     steps_taken = [
@@ -51,13 +57,13 @@ def test_best_and_worst_scripted_policies_differ_by_many_sigmas(
 ) -> None:
     """A reward blind to the actions, as found in public work, would show no difference."""
     neutral, _ = _play(make_scenarios(), lambda _: NEUTRAL)
-    worst, _ = _play(make_scenarios(), lambda _: (0, 0, 0, 0, 0))
+    worst, _ = _play(make_scenarios(), lambda _: THIN)
     assert _sigmas(_return(neutral), _return(worst)) > 5.0
 
 
 def test_flapping_strictly_lowers_the_return(make_scenarios: MakeScenarios) -> None:
     held, _ = _play(make_scenarios(), lambda _: NEUTRAL)
-    flapping, _ = _play(make_scenarios(), lambda k: (8, 0, 6, 0, 0) if k % 2 else (0, 0, 0, 0, 0))
+    flapping, _ = _play(make_scenarios(), lambda k: FAT if k % 2 else THIN)
     assert _sigmas(_return(held), _return(flapping)) > 5.0
     assert flapping[:, 2].sum() < held[:, 2].sum()
 
@@ -69,14 +75,14 @@ def test_imitating_the_baseline_is_not_the_optimum(make_scenarios: MakeScenarios
         ranges=Ranges(demand_replicas=(4.0, 8.0), cold_start_s=(3.0, 6.0)),
     )
     baseline, _ = _play(fat, lambda _: NEUTRAL)
-    leaner, _ = _play(fat, lambda _: (2, 1, 3, 0, 0))
+    leaner, _ = _play(fat, lambda _: (2, 1, 3, 0, 0, 2, 2))
     assert _sigmas(_return(leaner), _return(baseline)) > 5.0
 
 
 def test_saturation_never_pays(make_scenarios: MakeScenarios) -> None:
     """Fewer replicas than the demand earns less than the classical controller, always."""
     thin = make_scenarios(controller=Controller(z=0.0, hold_s=15.0, alpha=0.2))
-    saturated, _ = _play(thin, lambda _: (0, 0, 0, 0, 0))
+    saturated, _ = _play(thin, lambda _: THIN)
     served, _ = _play(make_scenarios(), lambda _: NEUTRAL)
     assert saturated[:, 0].mean() > served[:, 0].mean()
     assert _sigmas(_return(served), _return(saturated)) > 3.0
@@ -88,6 +94,55 @@ def test_equal_seeds_give_equal_fleets_and_others_do_not(make_scenarios: MakeSce
     other, _ = _play(make_scenarios(), lambda k: tuple(k % size for size in SIZES), seed=4)
     assert first.tobytes() == again.tobytes()
     assert first.tobytes() != other.tobytes()
+
+
+KEEP = (*NEUTRAL[:6], 0)
+"""The classical controller, in the gear it is in."""
+
+
+def _geared(make_scenarios: MakeScenarios, **numbers: Any) -> Scenarios:
+    """Return services that may change between whole and half GPUs, most of them large."""
+    ranges = Ranges(demand_replicas=(6.0, 12.0), geared_share=1.0, faulty_share=0.0, **numbers)
+    return make_scenarios(geared=True, ranges=ranges)
+
+
+def test_the_planner_finds_the_cheaper_gear_and_pays_for_the_change(
+    make_scenarios: MakeScenarios,
+) -> None:
+    """Half GPUs that carry three fifths save a sixth; every change restarts pods."""
+    kept, _ = _play(_geared(make_scenarios), lambda _: KEEP)
+    planned, _ = _play(_geared(make_scenarios), lambda _: NEUTRAL)
+    assert kept[:, 3].sum() == 0.0
+    assert planned[:, 3].sum() < 0.0
+    replaced = planned[:, 3].min(axis=0) < 0.0
+    assert 0.3 < replaced.mean() < 0.8  # those that began with whole ones, and some that need them
+    assert planned[200:, 0, replaced].mean() > 0.93 * kept[200:, 0, replaced].mean()
+    # both generations are billed while the new one starts: a cold start at nearly twice the price
+    first = planned[:60, 0, replaced].min(axis=0)
+    assert np.median(first) < 1.3 * np.median(kept[:60, 0, replaced].mean(axis=0))
+
+
+def test_a_restarted_pod_costs_what_the_objective_says(make_scenarios: MakeScenarios) -> None:
+    control = FleetControl(8, _geared(make_scenarios), multiplier=25.0)
+    control.reset(np.random.default_rng(1), stagger=False)
+    paid = np.zeros(8)
+    pods = np.zeros(8)
+    for _ in range(120):
+        step = control.step(np.tile(np.array(NEUTRAL), (8, 1)))
+        paid -= step.terms[3]
+        pods += control._world.restarts
+    unit = RESTART_GPU_S / (PERIOD_S * control._demand_rps / control._unit_rps)
+    assert pods.max() > 0.0
+    assert paid == pytest.approx(pods * unit)
+
+
+def test_a_menu_that_is_never_used_changes_nothing(make_scenarios: MakeScenarios) -> None:
+    """The gear that was drawn is kept: step by step the fleet without any menu."""
+    ranges = Ranges(demand_replicas=(2.0, 6.0), geared_share=0.0)
+    shut = make_scenarios(geared=True, ranges=ranges)
+    kept, _ = _play(shut, lambda _: KEEP, steps=120)
+    planned, _ = _play(shut, lambda _: NEUTRAL, steps=120)
+    assert kept.tobytes() == planned.tobytes()
 
 
 def test_mean_demand_of_an_episode_is_one(make_scenarios: MakeScenarios) -> None:
@@ -106,7 +161,7 @@ def test_copies_differ_by_their_actions_alone(make_scenarios: MakeScenarios) -> 
         assert (groups == groups[:, :1]).all()
     assert not (groups[0, 0] == groups[1, 0]).all()
     different = same.copy()
-    different[::4] = (8, 6, 6, 4, 0)
+    different[::4] = (8, 6, 6, 4, 0, 2, 2)
     for _ in range(10):
         step = control.step(different)
     assert len(np.unique(step.observations[:4], axis=0)) == 2
@@ -161,8 +216,7 @@ def test_first_episodes_end_spread_over_time(make_scenarios: MakeScenarios) -> N
 
 def test_totals_are_the_lagrangian_of_the_rewards(make_scenarios: MakeScenarios) -> None:
     """Cost ratio and late ratio, counted aside, give back the mean reward but for the churn."""
-    alike = Ranges(demand_replicas=(2.0, 6.0), price=(1.0, 1.0), cold_start_s=(30.0, 30.0))
-    env = _vec_env(make_scenarios(ranges=alike))
+    env = _vec_env(make_scenarios(ranges=Ranges(demand_replicas=(2.0, 6.0), price=(1.0, 1.0))))
     env.reset()
     env.take_totals()
     rewards = [env.step(np.tile(np.array(NEUTRAL), (16, 1)))[1] for _ in range(50)]

@@ -11,9 +11,11 @@ from gpupilot_agent.bundle import Bundle
 from gpupilot_agent.gearing import in_gear
 from gpupilot_agent.learned import LearnedPolicy
 from gpupilot_agent.policies import View
+from gpupilot_envs.actions import NEUTRAL, SIZES
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.decision import Service
 from gpupilot_envs.gears import Gear, Menu
+from gpupilot_envs.guardrail import GuardrailMemory
 from gpupilot_envs.serving.capacity import Capacity
 from gpupilot_envs.signals import History, Signals
 
@@ -55,13 +57,44 @@ def test_with_nothing_to_choose_it_asks_for_replicas_alone(
 
 
 def test_what_it_wants_is_carried_by_the_cheapest_gear(service: Service, bundle: Bundle) -> None:
-    policy = LearnedPolicy(bundle=bundle)
+    policy = LearnedPolicy(bundle=_patient(bundle, 2))
     plain = policy.act(view(service, 110.0, None), None)
     geared = policy.act(view(service, 110.0, MENU), None)
     assert geared.ask.gpu_share_milli == 200
     wanted_rps = plain.ask.replicas * service.capacity.slo_rps
     assert (geared.ask.replicas - 1) * 30.0 < wanted_rps <= geared.ask.replicas * 30.0
     assert geared.why == plain.why + ", gear 1 of 2"
+
+
+def _patient(bundle: Bundle, index: int) -> Bundle:
+    """Return the bundle with a head that is the classical controller but for the last axis."""
+    *hidden, (weight, _) = bundle.networks[0]
+    taken = zip(SIZES, (*NEUTRAL[:-1], index), strict=True)
+    bias = np.concatenate([np.arange(size) == at for size, at in taken]).astype(np.float32)
+    return replace(bundle, networks=((*hidden, (np.zeros_like(weight), bias)),))
+
+
+def test_without_patience_the_gear_is_kept_and_with_more_it_is_changed_sooner(
+    service: Service, bundle: Bundle
+) -> None:
+    """Two whole GPUs against seven fifths that start in a minute: repaid in 140 s."""
+    cold = service.profile.cold_start_s.model_copy(update={"mean": 60.0})
+    slow = replace(service, profile=service.profile.model_copy(update={"cold_start_s": cold}))
+    shares = []
+    for index in range(SIZES[-1]):
+        policy = LearnedPolicy(bundle=_patient(bundle, index))
+        shares.append(policy.act(view(slow, 190.0, MENU), None).ask.gpu_share_milli)
+    assert shares == [1000, 1000, 200, 200]
+
+
+def test_a_gear_that_the_guardrail_would_refuse_is_not_asked_for(
+    service: Service, bundle: Bundle
+) -> None:
+    policy = LearnedPolicy(bundle=bundle)
+    free = view(service, 110.0, MENU)
+    just = replace(free, guard=GuardrailMemory(share_changed_at_s=free.now_s - 60.0))
+    offered = [policy.see(each, None).mask[-SIZES[-1] :].tolist() for each in (free, just)]
+    assert offered == [[True] * 4, [False, False, True, False]]
 
 
 def test_a_gear_that_is_on_no_menu_is_kept(service: Service) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,11 @@ from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.decision import Seats, Service
 from gpupilot_envs.doubt import DOUBT_DECISIONS
 from gpupilot_envs.following import HISTORY_ROWS, PERIOD_S
+from gpupilot_envs.gears import Gear, Menu
 from gpupilot_envs.guardrail import GuardrailMemory
 from gpupilot_envs.observation import HIGH, LOW
 from gpupilot_envs.reasons import Reason, reasons_of
+from gpupilot_envs.serving.capacity import Capacity
 from gpupilot_envs.signals import History, Signals
 
 Readings = Callable[..., list[Signals]]
@@ -45,19 +48,31 @@ def _view(service: Service, history: History, running: int, now_s: float) -> Vie
     )
 
 
+def _geared(service: Service, history: History, running: Allocation, now_s: float) -> View:
+    view = replace(_view(service, history, 1, now_s), current=running, menu=service.menu)
+    return replace(view, capacity=view.capacity_of(running))
+
+
 def _scalar(service: Service, policy: LearnedPolicy, readings: list[Signals]) -> list[Any]:
     """Drive the scalar path, :func:`decide`; return what is remembered, granted and said."""
-    history, memory, guard, running = fresh_history(policy), None, GuardrailMemory(), 3
+    history, memory, guard = fresh_history(policy), None, GuardrailMemory()
+    running = replace(_stated(service), replicas=3)
     seen: list[Any] = []
     for reading in readings:
         history = history.push(reading)
-        view = _view(service, history, running, reading.at_s)
+        view = _geared(service, history, running, reading.at_s)
         decided = decide(policy, view, memory, guard)
         memory, guard = decided.memory, decided.guard_memory
-        running = decided.decision.granted.replicas
+        running = decided.decision.granted
         known, before = memory.known.tobytes(), memory.before.tobytes()
-        seen.append((known, before, running, decided.decision.reasons))
+        gear = 0 if service.menu is None else service.menu.index_of(running)
+        seen.append((known, before, running.replicas, decided.decision.reasons, gear))
     return seen
+
+
+def _stated(service: Service) -> Allocation:
+    menu = service.menu
+    return Allocation(replicas=1) if menu is None else menu.gears[menu.base].allocation
 
 
 def _seated(service: Service, bundle: Bundle) -> Service:
@@ -79,7 +94,7 @@ def _batched(service: Service, bundle: Bundle, streams: list[list[Signals]]) -> 
         for i in range(n):
             known, before = seats._known[i].tobytes(), seats.before[i].tobytes()
             reasons = reasons_of(int(seats.reasons[i]))
-            seen[i].append((known, before, int(running[i]), reasons))
+            seen[i].append((known, before, int(running[i]), reasons, int(seats.gear[i])))
     return seen
 
 
@@ -136,6 +151,58 @@ def test_scalar_and_vectorised_decisions_are_equal_bit_for_bit(
     doubted = [Reason.OUT_OF_DISTRIBUTION in row[3] for batched in together for row in batched]
     assert any(doubted) == bool(networks)
     assert not all(doubted)
+
+
+def _slice(share_milli: int, batch_max: int, slo_rps: float) -> Gear:
+    able = Capacity(slo_rps=slo_rps, saturation_rps=1.3 * slo_rps, idle_latency_s=0.012)
+    allocation = Allocation(replicas=1, gpu_share_milli=share_milli, batch_max=batch_max)
+    return Gear(allocation=allocation, capacity=able, cost_milli=share_milli)
+
+
+@pytest.fixture
+def geared(service: Service) -> Service:
+    """Return the service with slices, of which one also knows another batching."""
+    slices = ((142, 8, 12.0), (285, 8, 27.0), (428, 8, 44.0), (1000, 8, 100.0), (1000, 16, 103.0))
+    return replace(service, menu=Menu(gears=tuple(_slice(*each) for each in slices), base=3))
+
+
+@pytest.mark.parametrize("cooldown_s", [0.0, 300.0])
+def test_gears_too_are_decided_bit_for_bit(
+    geared: Service, make_bundle: Callable[[int], Bundle], familiar: Familiar, cooldown_s: float
+) -> None:
+    """Loads far apart, values missing, cooldowns running."""
+    limits = replace(geared.limits, cooldown_share_s=cooldown_s)
+    geared = replace(geared, limits=limits)
+    box = replace(familiar, low=LOW, high=HIGH, spread_max=np.inf)
+    bundle = replace(make_bundle(1), familiar=box)
+    streams = [_swinging(2 * HISTORY_ROWS, seed) for seed in range(6)]
+    together = _batched(geared, bundle, streams)
+    for stream, batched in zip(streams, together, strict=True):
+        assert _scalar(geared, LearnedPolicy(bundle=bundle), stream) == batched
+    gears = [[row[4] for row in batched] for batched in together]
+    changes = [sum(a != b for a, b in pairwise(some)) for some in gears]
+    assert sum(changes) > 6
+    assert len(set().union(*map(set, gears))) > 2
+    if cooldown_s:
+        assert max(changes) <= 1 + 2 * HISTORY_ROWS * PERIOD_S / cooldown_s
+
+
+def _swinging(count: int, seed: int) -> list[Signals]:
+    rng = np.random.default_rng(seed)
+    levels = rng.permutation([6.0, 40.0, 400.0])[np.arange(count) // (count // 3 + 1)]
+    rates = levels * rng.gamma(40.0, 1.0 / 40.0, size=count)
+    return [
+        Signals(
+            at_s=PERIOD_S * (i + 1),
+            window_s=PERIOD_S,
+            age_s=0.0,
+            rate_rps=None if rng.random() < 0.03 else float(rates[i]),
+            attainment_ratio=float(rng.uniform(0.9, 1.0)),
+            replicas_ready=3,
+            replicas_pending=0,
+        )
+        for i in range(count)
+    ]
 
 
 def test_scalar_and_vectorised_observations_are_equal_bit_for_bit(

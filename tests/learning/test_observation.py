@@ -14,8 +14,13 @@ from numpy.typing import NDArray
 
 from gpupilot_envs import observation
 from gpupilot_envs.actions import AXES, CHOICES, SIZES, Controller, knobs_row
+from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.decision import Seats, Service, observe_one
 from gpupilot_envs.following import fresh_rows
+from gpupilot_envs.gear_guard import fresh_actuator_rows
+from gpupilot_envs.gears import GEAR_FIELDS, GEARS_MAX, Gear, Menu
+from gpupilot_envs.guardrail import limits_row
+from gpupilot_envs.limits import Limits
 from gpupilot_envs.observation import ADVICE_FIELDS, FIELDS, HIGH, LOW
 from gpupilot_envs.serving.capacity import Capacity
 from gpupilot_envs.signals import SIGNAL_FIELDS, Signals
@@ -68,11 +73,42 @@ def test_any_reading_gives_finite_values_within_the_bounds(
     ring, ordered, known = (part[0] for part in fresh_rows(1))
     advice, mask = np.empty(len(ADVICE_FIELDS)), np.empty(CHOICES, dtype=np.bool_)
     out, before = np.empty(len(FIELDS), dtype=np.float32), np.zeros(len(AXES))
+    menu, costs = np.full((GEARS_MAX, len(GEAR_FIELDS)), np.nan), np.empty(GEARS_MAX)
+    limits, never = limits_row(Limits()), fresh_actuator_rows(1)[0]
     for row in rows[:count]:
-        carried = (ring, ordered, known)
-        observe_one(row, *carried, service, knobs, running, before, advice, mask, out)
+        observe_one(
+            row,
+            ring,
+            ordered,
+            known,
+            service,
+            knobs,
+            running,
+            before,
+            menu,
+            1,
+            0,
+            limits,
+            never,
+            advice,
+            costs,
+            mask,
+            out,
+        )
     assert np.isfinite(out).all()
     assert ((out >= LOW) & (out <= HIGH)).all()
+
+
+def _slices(seed: int) -> Menu:
+    """Return slices of which the smaller are the cheaper, and the stated one is any of them."""
+
+    def gear(share_milli: int, slo_rps: float) -> Gear:
+        able = Capacity(slo_rps=slo_rps, saturation_rps=1.3 * slo_rps, idle_latency_s=0.012)
+        allocation = Allocation(replicas=1, gpu_share_milli=share_milli)
+        return Gear(allocation=allocation, capacity=able, cost_milli=share_milli)
+
+    gears = (gear(250, 30.0 + seed), gear(500, 60.0), gear(1000, 100.0))
+    return Menu(gears=gears, base=seed % 3)
 
 
 def test_every_field_answers_to_something(service: Service, readings: Readings) -> None:
@@ -93,6 +129,7 @@ def test_every_field_answers_to_something(service: Service, readings: Readings) 
             ),
             targets=replace(service.targets, attainment_ratio=0.9 + 0.008 * seed),
             price=5.0 * (1 + seed),
+            menu=_slices(seed) if seed % 4 else None,
         )
         seats = Seats(1)
         seats.seat([varied])

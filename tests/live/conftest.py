@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from gpupilot_agent.stack import debian
 from gpupilot_agent.stack.tools import cache_folder
 
 STEP_S = 2
+LIVE = 'rate(nv_inference_request_success{model="live"}[1m])'
 LONG_S = 26_000
 """13,000 samples: more than the 11,000 points a server answers at once."""
 
@@ -210,7 +212,10 @@ def prometheus(target: int, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         stderr=log,
     )
     try:
-        _wait_ready(url, process)
+        _wait(f"{url}/-/ready", b"", process)
+        # it looks for targets five seconds late, and a rate needs two scrapes
+        words = urllib.parse.urlencode({"query": LIVE})
+        _wait(f"{url}/api/v1/query?{words}", b'"value"', process)
         yield Running(url=url, end_s=end_s)
     finally:
         process.terminate()
@@ -218,13 +223,16 @@ def prometheus(target: int, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         log.close()
 
 
-def _wait_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+def _wait(page: str, holds: bytes, process: subprocess.Popen[bytes]) -> None:
+    """Wait until Prometheus answers a page that holds some text."""
     until_s = time.monotonic() + 30.0
     while time.monotonic() < until_s:
         assert process.poll() is None, "Prometheus ended"
         try:
-            with urllib.request.urlopen(f"{url}/-/ready", timeout=1):
-                return
+            with urllib.request.urlopen(page, timeout=1) as answer:
+                if holds in answer.read():
+                    return
         except OSError:
-            time.sleep(0.1)
-    pytest.fail("Prometheus did not become ready in 30 s")
+            pass
+        time.sleep(0.1)
+    pytest.fail(f"Prometheus did not answer {page} in 30 s")

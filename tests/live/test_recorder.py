@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gpupilot_agent.cli.main import run
-from gpupilot_agent.cli.record_live import seconds
+from gpupilot_agent.cli.record_live import DELAY_S, seconds
 from gpupilot_agent.live_recorder import LiveRecorder, RecordingPlan
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.errors import InputInvalid, MetricsUnavailable, OutputRefused
@@ -182,6 +182,7 @@ def test_kill_nine_while_following_loses_nothing(prometheus: Any, tmp_path: Path
     following.wait()
     assert out.exists()
     held = read_recording(out)
+    time.sleep(2.0 + DELAY_S)  # until another row is due
     done = subprocess.run([*command[:-1]], check=True, capture_output=True, text=True)
     whole = read_recording(out)
     assert "with data" in done.stdout

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpupilot_agent.baselines.queueing_model import QueueingModel, read_rows
-from gpupilot_agent.gearing import LASTING_S, PAYBACK_S, gear_clause, in_gear
+from gpupilot_agent.gearing import gear_clause, in_gear
 from gpupilot_agent.policies import Proposal, View
+from gpupilot_envs.gear_plan import LASTING_S, PAYBACK_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,7 +60,9 @@ def record_live(options: LiveOptions) -> None:
     finally:
         if recorder.progress.rows:
             _say(options, recorder.progress)
-    if not recorder.progress.rows and not recorder.progress.resumed:
+    if not recorder.progress.rows and recorder.progress.resumed:
+        show.line(f"{file_of(options.out)}: nothing more yet")
+    elif not recorder.progress.rows:
         raise InputInvalid(
             "--since", options.since or DEFAULT_SINCE, "a time in which the service had series"
         )

@@ -38,12 +38,15 @@ def print_rows(summary: Summary) -> None:
     """Print the learned policy against each reference, its families and its trainings."""
     if not summary.rows:
         return
-    shown = [_reference(row) for row in summary.rows]
-    show.table(
-        "the learned policy against each reference at equal attainment; below 0 it needs less",
-        ("policy", "against", "at %", "difference", "95 % interval"),
-        [cells for cells in shown if cells is not None],
-    )
+    shown = [_reference(row) for row in summary.rows if row.relative.mean is not None]
+    if shown:
+        show.table(
+            "the learned policy against each reference at equal attainment; below 0 it needs less",
+            ("policy", "against", "at %", "difference", "95 % interval"),
+            shown,
+        )
+    else:
+        show.line("the learned policy and the references have no attainment in common")
     for note in dict.fromkeys(row.note for row in summary.rows if row.note):
         show.line(f"  {note}")
     level = f"{summary.config['targets']['attainment_ratio']:g}"
@@ -57,9 +60,7 @@ def print_rows(summary: Summary) -> None:
         )
 
 
-def _reference(row: Row) -> tuple[str, ...] | None:
-    if row.relative.mean is None and not row.note:
-        return None
+def _reference(row: Row) -> tuple[str, ...]:
     where = "-" if row.attainment is None else f"{100 * row.attainment:.4g}"
     what = f"{row.against} (late requests)" if row.kind == "bursts" else row.against
     return row.policy, what, where, _change(row.relative), _interval(row.relative)

@@ -52,15 +52,13 @@ def paired(
     mains = results.mains
     attained = {name: results.attainment(mains[name]) for name in mains}
     spent = {name: results.gpu_hours(mains[name]) for name in mains}
-    at = {
-        level: {name: frontier.samples(level) for name, frontier in costs.items()}
-        for level in levels
-    }
     rows: list[Paired] = []
     for a, b in combinations(mains, 2):
         rows.append(_pair(a, b, "attainment_ratio", attained, relative=False))
         rows.append(_pair(a, b, "gpu_hours", spent))
-        rows += [_pair(a, b, f"gpu_hours@{level:g}", at[level]) for level in levels]
+        for level in levels:
+            equal = costs[a].paired(costs[b], level)
+            rows.append(_pair(a, b, f"gpu_hours@{level:g}", dict(zip((a, b), equal, strict=True))))
     return tuple(rows)
 
 

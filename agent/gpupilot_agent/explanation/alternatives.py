@@ -87,8 +87,7 @@ def _classical(moment: Moment, bundle: Bundle | None) -> Alternative:
         return deciding(name, _named(CLASSICAL, asked, moment, None, None), moment)
     numbers = asdict(bundle.controller)
     del numbers["z_per_log_price"]
-    price = bundle.price(asked, moment.scene.profile.cold_start_s.mean)
-    numbers["z"] = bundle.controller.margin(price)
+    numbers["z"] = bundle.controller.margin(bundle.price(asked))
     policy = QueueingModel(period_s=PERIOD_S, window_s=PERIOD_S, **numbers)
     return Alternative(name=name, chooser=lambda _, __: policy)
 
