@@ -258,6 +258,8 @@ def _training(
         attainment_ratio=config.targets.attainment_ratio,
         objectives=(),
         latencies_ms=(),
+        latency_ratios=(),
+        geared=(),
         controller=incumbent.controller,
         limits=config.limits,
         generated=config.generated,

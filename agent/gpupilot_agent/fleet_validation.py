@@ -85,6 +85,69 @@ def neutral(
     return np.tile(np.array(NEUTRAL, dtype=np.int64), (len(observations), 1))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paid:
+    """What every service of a fleet paid, means over its decisions, each of shape ``(n,)``.
+
+    Attributes:
+        cost: GPU time held over what the mean demand needs, restarts of pods included.
+        late: Requests not answered in time, over those of a mean interval.
+        requests: Requests that arrived, over the same.
+        priced: Cost, priced lateness and churn: what a policy is to minimise.
+        telling: Whose lateness tells a price, see :attr:`FleetControl.too_tight`.
+    """
+
+    cost: Floats
+    late: Floats
+    requests: Floats
+    priced: Floats
+    telling: NDArray[np.bool_]
+
+    def score(self) -> Score:
+        """Return the mean over all services that tell something, over all where none does."""
+        here = self.telling if self.telling.any() else ~self.telling
+        late, requests = float(self.late[here].sum()), float(self.requests[here].sum())
+        return Score(
+            late_ratio=late / max(requests, 1e-9), cost_ratio=float(self.cost[here].mean())
+        )
+
+
+def paid(
+    scenarios: Scenarios,
+    act: Act,
+    *,
+    seed: int,
+    services: int,
+    steps: int,
+    price: float | Floats = 25.0,
+) -> Paid:
+    """Let ``act`` run ``services`` services for ``steps`` decisions; same seed, same services.
+
+    Args:
+        scenarios: Draws them; their own factors on the price are left out.
+        act: The policy.
+        seed: Of the services and everything about them.
+        services: How many.
+        steps: Decisions of each.
+        price: Of a late request: one for all, or one per objective of the scenarios.
+    """
+    control = FleetControl(services, scenarios.priced_alike(), multiplier=price)
+    seen = control.reset(np.random.default_rng(seed), stagger=False)
+    cost, late, requests, priced = np.zeros((4, services))
+    telling = ~control.too_tight
+    for _ in range(steps):
+        step = control.step(act(seen, control.masks))
+        seen = step.observations
+        cost -= step.terms[[0, 3]].sum(axis=0)
+        late -= step.terms[1] / control.price
+        requests += step.demand
+        priced -= step.terms.sum(axis=0)
+    means = (each / steps for each in (cost, late, requests, priced))
+    return Paid(
+        **dict(zip(("cost", "late", "requests", "priced"), means, strict=True)), telling=telling
+    )
+
+
 def score(
     scenarios: Scenarios,
     act: Act,
@@ -94,17 +157,9 @@ def score(
     steps: int,
     price: float = 25.0,
 ) -> Score:
-    """Let ``act`` run ``services`` services for ``steps`` decisions; same seed, same services."""
-    control = FleetControl(services, scenarios.priced_alike(), multiplier=price)
-    seen = control.reset(np.random.default_rng(seed), stagger=False)
-    late = requests = cost = 0.0
-    for _ in range(steps):
-        step = control.step(act(seen, control.masks))
-        seen = step.observations
-        late -= float(step.terms[1].sum()) / price
-        cost -= float(step.terms[[0, 3]].sum())
-        requests += float(step.demand.sum())
-    return Score(late_ratio=late / max(requests, 1e-9), cost_ratio=cost / (services * steps))
+    """Return the mean of what :func:`paid` says."""
+    found = paid(scenarios, act, seed=seed, services=services, steps=steps, price=price)
+    return found.score()
 
 
 class Yardstick:

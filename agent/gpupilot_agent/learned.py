@@ -273,7 +273,7 @@ def _carried(memory: Any, view: View, knobs: Floats) -> LearnedMemory:
     if isinstance(memory, LearnedMemory):
         return memory.copied()
     carried = LearnedMemory.fresh()
-    _, _, horizon_s, alpha, beta, drain_s, _ = knobs.tolist()
+    _, _, horizon_s, alpha, beta, drain_s, *_ = knobs.tolist()
     for reading in view.history.readings[:-1]:
         follow(
             reading.row(),

@@ -114,6 +114,7 @@ class FleetVecEnv(VecEnv):  # type: ignore[misc]
         """Let one interval pass for every service."""
         # a service that ends is another one afterwards; the price is never written in place
         self._prices, self._objectives = self.control.price, self.control.objective.copy()
+        self._too_tight = self.control.too_tight.copy()
         step = self.control.step(self._actions)
         self._count(step)
         dones = np.zeros(self.num_envs, dtype=np.bool_)
@@ -136,9 +137,12 @@ class FleetVecEnv(VecEnv):  # type: ignore[misc]
     def _count(self, step: Step) -> None:
         """Add a step of the policy; a small service's late requests weigh as a large one's do."""
         totals, ours = self._totals, ~self.control.references
-        kinds, objectives, terms = len(totals.late), self._objectives[ours], step.terms[:, ours]
-        totals.late += np.bincount(objectives, -terms[1] / self._prices[ours], kinds)
-        totals.requests += np.bincount(objectives, step.demand[ours], kinds)
+        kinds, terms = len(totals.late), step.terms[:, ours]
+        telling = ours & ~self._too_tight
+        objectives = self._objectives[telling]
+        late = -step.terms[1, telling] / self._prices[telling]
+        totals.late += np.bincount(objectives, late, kinds)
+        totals.requests += np.bincount(objectives, step.demand[telling], kinds)
         totals.terms += terms.sum(axis=1)
         totals.cost -= float(terms[[0, 3]].sum())
         totals.steps += int(ours.sum())

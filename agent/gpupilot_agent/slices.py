@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_agent.fleet_validation import Act, neutral
+from gpupilot_agent.fleet_validation import Act, Paid, neutral, paid
 from gpupilot_envs.curriculum import Curriculum
-from gpupilot_envs.fleet_control import FleetControl
 from gpupilot_envs.scenarios import Cases, Scenarios
 
 Floats = NDArray[np.float64]
@@ -61,16 +60,6 @@ class Slice:
     high: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Paid:
-    """Per service, means over its decisions."""
-
-    cost: Floats
-    late: Floats
-    requests: Floats
-    total: Floats
-
-
 def slices(
     scenarios: Scenarios, act: Act, *, prices: Floats, seed: int, services: int, steps: int
 ) -> tuple[Slice, ...]:
@@ -84,9 +73,12 @@ def slices(
         services: How many.
         steps: Decisions of each.
     """
-    alike = scenarios.priced_alike()
-    ours, theirs = (_paid(alike, each, prices, seed, services, steps) for each in (act, neutral))
-    labels = labelled(alike, alike.cases(np.random.default_rng(seed), services))
+    ours, theirs = (
+        paid(scenarios, each, seed=seed, services=services, steps=steps, price=prices)
+        for each in (act, neutral)
+    )
+    # a fleet draws its first services as its very first step
+    labels = labelled(scenarios, scenarios.cases(np.random.default_rng(seed), services))
     groups = [("all", np.ones(services, dtype=np.bool_)), *_groups(labels)]
     return tuple(_slice(name, here, ours, theirs, seed) for name, here in groups)
 
@@ -153,34 +145,10 @@ def _family(trace: str) -> str:
     return trace.split("-")[1] if trace.startswith("generated-") else trace.partition("_")[0]
 
 
-def _paid(
-    scenarios: Scenarios, act: Act, prices: Floats, seed: int, services: int, steps: int
-) -> _Paid:
-    control = FleetControl(services, scenarios, multiplier=prices)
-    seen = control.reset(np.random.default_rng(seed), stagger=False)
-    cost, priced, requests = np.zeros(services), np.zeros(services), np.zeros(services)
-    for _ in range(steps):
-        step = control.step(act(seen, control.masks))
-        seen = step.observations
-        cost -= step.terms.sum(axis=0) - step.terms[_LATENESS]
-        priced -= step.terms[_LATENESS]
-        requests += step.demand
-    return _Paid(
-        cost=cost / steps,
-        late=priced / control.price / steps,
-        requests=requests / steps,
-        total=(cost + priced) / steps,
-    )
-
-
-_LATENESS = 1
-"""Row of a step's terms."""
-
-
-def _slice(name: str, here: NDArray[np.bool_], ours: _Paid, theirs: _Paid, seed: int) -> Slice:
-    ratio = _ratio(ours.total[here], theirs.total[here])
+def _slice(name: str, here: NDArray[np.bool_], ours: Paid, theirs: Paid, seed: int) -> Slice:
+    ratio = _ratio(ours.priced[here], theirs.priced[here])
     picked = np.random.default_rng(seed).integers(here.sum(), size=(RESAMPLES, int(here.sum())))
-    again = [_ratio(ours.total[here][rows], theirs.total[here][rows]) for rows in picked]
+    again = [_ratio(ours.priced[here][rows], theirs.priced[here][rows]) for rows in picked]
     low, high = np.quantile(again, (0.025, 0.975))
     return Slice(
         name=name,
@@ -199,5 +167,5 @@ def _ratio(ours: Floats, theirs: Floats) -> float:
     return float(ours.sum() / theirs.sum() - 1.0)
 
 
-def _share(paid: _Paid, here: NDArray[np.bool_]) -> float:
-    return float(paid.late[here].sum() / max(paid.requests[here].sum(), 1e-9))
+def _share(found: Paid, here: NDArray[np.bool_]) -> float:
+    return float(found.late[here].sum() / max(found.requests[here].sum(), 1e-9))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -24,14 +23,13 @@ from gpupilot_agent.ppo_vec_env import FleetVecEnv, Totals
 from gpupilot_agent.slices import plain, regrets, slices
 from gpupilot_agent.tracking import environment, held
 from gpupilot_agent.training_config import (
-    FREE_ON_RESUME,
     OnProgress,
     OnValidation,
     Progress,
     TrainConfig,
     Validation,
 )
-from gpupilot_agent.training_data import Material, prepare
+from gpupilot_agent.training_data import Material, made_by, prepare
 from gpupilot_agent.training_file import write_config
 from gpupilot_agent.training_sample import SAMPLE, keep_sample
 from gpupilot_envs.atomic import write_text
@@ -289,7 +287,7 @@ class _Run:
 
     def _after_rollout(self, totals: Totals) -> bool:
         self._last = totals
-        self.frames += totals.steps
+        self.frames = int(self._model.num_timesteps)
         self._updates += 1
         return True
 
@@ -393,23 +391,6 @@ def _start(path: Path, seed: int) -> Network:
     """Return the network to start from; of several, another one for each seed."""
     networks = bundles.load(path).networks
     return networks[seed % len(networks)]
-
-
-def made_by(config: TrainConfig, material: Material) -> dict[str, Any]:
-    """Return what a training must share with another to be able to go on from it.
-
-    How long it goes on, and where and how it is written, may differ.
-    """
-    plain = config.plain()
-    for name in FREE_ON_RESUME:
-        del plain[name]
-    tables = material.train.tables
-    services = hashlib.sha256(tables.plants.tobytes() + tables.steady.tobytes())
-    return {
-        "config": plain,
-        "services": services.hexdigest(),
-        "traffic": material.trace_hashes,
-    }
 
 
 def _finite(saving: float) -> float | None:

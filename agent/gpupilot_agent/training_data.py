@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
-from gpupilot_agent.training_config import TrainConfig
+import numpy as np
+
+from gpupilot_agent.comparison.traffic import prepared
+from gpupilot_agent.training_config import FREE_ON_RESUME, TrainConfig
 from gpupilot_envs.embedded import find_profile
 from gpupilot_envs.fleet.cache import fleet_table
 from gpupilot_envs.fleet.menus import FleetMenus
@@ -55,7 +60,9 @@ def prepare(config: TrainConfig, traffic: Split | None = None) -> Material:
     """
     kinds = _kinds(config)
     tables = FleetTables.of([_table(kind, gear) for kind in kinds for gear in kind.menu.gears])
-    split = _with_generated(config, _recorded(config) if traffic is None else traffic)
+    typical_rps = float(np.median(tables.plants["slo_rps"]))
+    recorded = _recorded(config, typical_rps) if traffic is None else traffic
+    split = _with_generated(config, recorded)
 
     def scenarios(traces: tuple[RateTrace, ...]) -> Scenarios:
         return Scenarios(
@@ -78,6 +85,23 @@ def prepare(config: TrainConfig, traffic: Split | None = None) -> Material:
             for trace in split.role(role)
         },
     )
+
+
+def made_by(config: TrainConfig, material: Material) -> dict[str, Any]:
+    """Return what a training must share with another to be able to go on from it.
+
+    How long it goes on, and where and how it is written, may differ.
+    """
+    plain = config.plain()
+    for name in FREE_ON_RESUME:
+        del plain[name]
+    tables = material.train.tables
+    services = hashlib.sha256(tables.plants.tobytes() + tables.steady.tobytes())
+    return {
+        "config": plain,
+        "services": services.hexdigest(),
+        "traffic": material.trace_hashes,
+    }
 
 
 GENEROUS_S = 60.0
@@ -133,10 +157,22 @@ def _table(kind: _Kind, gear: Gear) -> FleetTable:
     return replace(fitted, plant=plant)
 
 
-def _recorded(config: TrainConfig) -> Split:
+def _recorded(config: TrainConfig, typical_rps: float) -> Split:
+    """Return the days of the recorded traces, in bins that can be scaled to a typical service.
+
+    The rate of a small service is counted a few requests at a time; scaled up as it is, it would
+    teach noise that no larger service has.
+    """
     if not config.traces:
         return Split(train=(), validation=(), test=())
-    return split_by_day([read_trace(path) for path in config.traces])
+    split = split_by_day([read_trace(path) for path in config.traces])
+    replicas = math.sqrt(math.prod(config.ranges.demand_replicas))
+
+    def honest(days: tuple[RateTrace, ...]) -> tuple[RateTrace, ...]:
+        busy = (day for day in days if day.mean_rps > 0.0)
+        return tuple(prepared(day, replicas=replicas, capacity_rps=typical_rps) for day in busy)
+
+    return replace(split, train=honest(split.train), validation=honest(split.validation))
 
 
 def _with_generated(config: TrainConfig, split: Split) -> Split:

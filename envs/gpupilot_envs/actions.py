@@ -25,6 +25,7 @@ from gpupilot_envs.following import (
     held_base,
     margin_of,
     mean_and_spread,
+    relative_miss,
 )
 from gpupilot_envs.queueing import Knobs, settle
 
@@ -50,6 +51,11 @@ class Axis:
     meaning: str
 
 
+JUDGED_S = 300.0
+"""Seconds of readings before a running mean may stand in for the forecast."""
+
+_JUDGED = JUDGED_S / PERIOD_S
+
 REFERENCE_PRICE = 25.0
 """Price of a late request at which a controller's margin is the one it is given."""
 
@@ -74,6 +80,9 @@ class Controller:
         beta: Weight of the newest slope in the trend; 0 for no trend.
         drain_s: Seconds within which a backlog must be gone.
         conformal: Whether the margin is a quantile of the errors.
+        anchor_miss: A running mean stands in for the forecast while its errors of the last quarter
+            of an hour are below this share of the forecast's, 0 (never) to 1: where the rate is
+            noise around a slow mean, following it costs margin and buys nothing.
     """
 
     z: float = 1.5
@@ -84,6 +93,7 @@ class Controller:
     beta: float = 0.2
     drain_s: float = 15.0
     conformal: bool = True
+    anchor_miss: float = 0.0
 
     def margin(self, price: float) -> float:
         """Return the margin ``z`` at a price of a late request, 0 or more."""
@@ -104,6 +114,7 @@ class Controller:
             beta=self.beta,
             drain_s=self.drain_s,
             conformal=self.conformal,
+            anchor_miss=self.anchor_miss,
         )
 
 
@@ -141,7 +152,7 @@ AXES: tuple[Axis, ...] = (
         unit="seconds",
         values=(0.0, *MEAN_WINDOWS_S[:ANCHORS]),
         neutral=0,
-        meaning="run for the mean and deviation of so long instead of the forecast; 0 forecasts",
+        meaning="run for the mean and deviation of so long; 0 leaves it to the controller",
     ),
     Axis(
         name="horizon",
@@ -205,10 +216,7 @@ def axes_table() -> str:
 
 
 def knobs_row(knobs: Knobs) -> NDArray[np.float64]:
-    """Return the controller's setting as the kernels read it, float64, shape ``(7,)``.
-
-    Order: ``z, hold_s, horizon_s, alpha, beta, drain_s, conformal``.
-    """
+    """Return the controller's setting as the kernels read it, float64, one per KNOB_FIELDS."""
     values = asdict(knobs)
     return np.array([float(values[name]) for name in KNOB_FIELDS], dtype=np.float64)
 
@@ -221,6 +229,7 @@ KNOB_FIELDS: tuple[str, ...] = (
     "beta",
     "drain_s",
     "conformal",
+    "anchor_miss",
 )
 """Columns of :func:`knobs_row`."""
 
@@ -232,7 +241,7 @@ _LEVEL = int(Known.LEVEL)
 _TREND = int(Known.TREND)
 _PEAK_BASE = int(Known.PEAK_BASE)
 
-_Z, _HOLD_S, _HORIZON_S, _CONFORMAL = 0, 1, 2, 6
+_Z, _HOLD_S, _HORIZON_S, _CONFORMAL, _ANCHOR_MISS = 0, 1, 2, 6, 7
 """Columns of :func:`knobs_row` that are read where an action is carried out."""
 
 
@@ -264,10 +273,20 @@ def advise(
         advice[:] = np.nan
         advice[2] = running
         return
-    margin = margin_of(knobs[_Z], knobs[_CONFORMAL] != 0.0, ordered, known)
-    held = held_base(knobs[_HOLD_S], ring, known)
+    anchor = _stand_in(knobs[_ANCHOR_MISS], known)
+    if anchor >= 0:
+        mean, spread = mean_and_spread(known, anchor)
+        ahead, margin = mean, knobs[_Z] * spread
+        base += mean - known[_AHEAD]
+        held = base
+    else:
+        ahead, margin = (
+            known[_AHEAD],
+            margin_of(knobs[_Z], knobs[_CONFORMAL] != 0.0, ordered, known),
+        )
+        held = held_base(knobs[_HOLD_S], ring, known)
     need = (base + margin) / slo_rps
-    advice[0] = known[_AHEAD]
+    advice[0] = ahead
     advice[1] = need
     advice[2] = settle(running, need, (held + margin) / slo_rps)
     advice[3] = margin
@@ -301,16 +320,30 @@ def decode(
     z = max(knobs[_Z] + _MARGINS[action[0]], 0.0)
     margin = margin_of(z, knobs[_CONFORMAL] != 0.0, ordered, known)
     floor = _MEMORIES[action[3]] * (known[_PEAK_BASE] + margin) / slo_rps
-    if action[4] > 0:
-        mean, spread = mean_and_spread(known, action[4] - 1)
-        backlog = base - known[_AHEAD]
-        need = max(_lifted((mean + z * spread + backlog) / slo_rps, action[2]), floor)
+    anchor = action[4] - 1 if action[4] > 0 else _stand_in(knobs[_ANCHOR_MISS], known)
+    if anchor >= 0:
+        mean, spread = mean_and_spread(known, anchor)
+        need = base + (mean - known[_AHEAD]) + z * spread
+        need = max(_lifted(need / slo_rps, action[2]), floor)
         return max(settle(running, need, need), 0)
     held = held_base(knobs[_HOLD_S] * _HOLDS[action[1]], ring, known)
     now = base if action[5] == _HORIZON_NEUTRAL else _foreseen(action[5], knobs, known)
     need = max(_lifted((now + margin) / slo_rps, action[2]), floor)
     held_need = max(_lifted((held + margin) / slo_rps, action[2]), need)
     return max(settle(running, need, held_need), 0)
+
+
+@inlined
+def _stand_in(anchor_miss: float, known: Floats) -> int:
+    """Return which running mean the controller takes for the forecast, -1 for none."""
+    if anchor_miss <= 0.0 or known[_COUNT] < _JUDGED:
+        return -1
+    best, least = -1, math.log(anchor_miss)
+    for k in range(ANCHORS):
+        miss = relative_miss(known, k)
+        if miss < least:
+            best, least = k, miss
+    return best
 
 
 @inlined

@@ -62,6 +62,9 @@ FORESIGHT_S: Floats = np.array([0.0, 15.0, 30.0, 60.0, 120.0, 300.0])
 
 FORESIGHT = len(FORESIGHT_S) - 1
 
+ROOM = 0.1
+"""Share of its saturation rate that a replica must carry at its objective not to be too tight."""
+
 PART_S = 5.0
 """Seconds for which rates and ready pods are taken to hold."""
 
@@ -80,6 +83,8 @@ class FleetControl:
         references: Services that the classical controller runs whatever the agent says, bool,
             shape ``(n,)``: the first of each group of copies where there is a curriculum.
         curriculum: Which services come again; ``None`` where all are drawn alike.
+        too_tight: Services whose target leaves hardly any room above a lone request: what is late
+            there is late by chance, whatever is held ready, and tells no price; bool, ``(n,)``.
     """
 
     def __init__(
@@ -122,6 +127,7 @@ class FleetControl:
         self.references = np.zeros(n, dtype=np.bool_)
         if curriculum is not None:
             self.references[::copies] = True
+        self.too_tight = np.zeros(n, dtype=np.bool_)
         self._cases = np.zeros(n // copies, dtype=CASE)
         self._places = np.full(n // copies, FRESH, dtype=np.int64)
         self._paid = np.zeros(n)
@@ -255,6 +261,7 @@ class FleetControl:
         self._left[indices] = self.episode_steps
         self._paid[indices], self._steps[indices] = 0.0, 0
         self.objective[indices] = drawn.objective
+        self.too_tight[indices] = drawn.service[:, 0] < ROOM * drawn.service[:, 1]
         self._price_factor[indices] = drawn.price_factor
         self._set_prices()
         self._seats.observe(indices, self._world.rows, self.running)

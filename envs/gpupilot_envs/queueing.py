@@ -40,6 +40,9 @@ class Knobs:
         beta: Weight of the newest slope in the trend, 0 (no trend) to 1.
         drain_s: Seconds within which a backlog must be gone.
         conformal: Whether the margin is a quantile of the errors instead of ``z`` sigmas.
+        anchor_miss: A running mean of the rate stands in for the forecast while its errors are
+            below this share of the forecast's, 0 (never) to 1; read by
+            :func:`gpupilot_envs.actions.decode` alone.
     """
 
     z: float = 2.0
@@ -49,6 +52,7 @@ class Knobs:
     beta: float = 0.0
     drain_s: float = 15.0
     conformal: bool = False
+    anchor_miss: float = 0.0
 
 
 @compiled

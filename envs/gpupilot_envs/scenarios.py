@@ -78,7 +78,7 @@ class Drawn:
     Attributes:
         episodes: What the world needs of them.
         service: Constants the policy divides by, shape ``(k, len(SERVICE_FIELDS))``.
-        knobs: Their classical controllers, shape ``(k, 7)``.
+        knobs: Their classical controllers, shape ``(k, len(KNOB_FIELDS))``.
         limits: Their envelopes, one row of :func:`guardrail.limits_row` each.
         demand_rps: Mean rate of each over its episode, shape ``(k,)``.
         objective: Which of :attr:`Scenarios.objectives` each has, shape ``(k,)``.

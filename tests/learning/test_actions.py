@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,7 +28,17 @@ from gpupilot_envs.actions import (
     knobs_row,
     remember,
 )
-from gpupilot_envs.following import HISTORY_ROWS, PERIOD_S, Known, follow, fresh_rows
+from gpupilot_envs.following import (
+    ANCHORS,
+    HISTORY_ROWS,
+    MEAN_WINDOWS_S,
+    PERIOD_S,
+    SKILL_WINDOW_S,
+    Known,
+    follow,
+    fresh_rows,
+    relative_miss,
+)
 from gpupilot_envs.observation import ADVICE_FIELDS
 from gpupilot_envs.queueing import Knobs, needs, settle
 from gpupilot_envs.signals import History, Signals
@@ -240,3 +251,62 @@ def test_an_anchored_service_runs_for_its_mean_and_not_for_the_last_reading() ->
         for anchor in range(SIZES[4])
     ]
     assert asks == [0, 3, 3, 3]
+
+
+YIELDING = Knobs(z=1.5, hold_s=120.0, horizon_s=45.0, alpha=0.9, beta=0.0, anchor_miss=0.9)
+"""A controller that jumps at every reading, and yields to a mean that knows better."""
+
+
+def test_where_the_rate_is_noise_the_mean_that_misses_least_stands_in(readings: Readings) -> None:
+    """The neutral action is then the anchor one would have chosen, and costs less than jumping."""
+    noisy = _followed(readings(150), YIELDING)
+    misses = [relative_miss(noisy[2], anchor) for anchor in range(ANCHORS)]
+    best = int(np.argmin(misses))
+    assert misses[best] < math.log(0.9)
+    row, jumping = knobs_row(YIELDING), knobs_row(replace(YIELDING, anchor_miss=0.0))
+    anchored = np.array((*NEUTRAL[:4], best + 1, *NEUTRAL[5:]))
+    neutral = np.array(NEUTRAL)
+    for running in range(8):
+        asked = decode(neutral, *noisy, 100.0, row, running)
+        assert asked == decode(anchored, *noisy, 100.0, jumping, running)
+        assert asked == int(_advised(noisy, YIELDING, running)[2])
+    assert decode(neutral, *noisy, 100.0, row, 0) < decode(neutral, *noisy, 100.0, jumping, 0)
+
+
+def test_where_the_rate_rises_the_forecast_stays() -> None:
+    rising = _followed(_ramp(4.0), YIELDING)
+    assert all(relative_miss(rising[2], anchor) > 0.0 for anchor in range(ANCHORS))
+    with_it, without = knobs_row(YIELDING), knobs_row(replace(YIELDING, anchor_miss=0.0))
+    asks = [decode(np.array(NEUTRAL), *rising, 100.0, row, 1) for row in (with_it, without)]
+    assert asks[0] == asks[1]
+
+
+def test_misses_are_those_of_plain_arithmetic(readings: Readings) -> None:
+    """Forecast and means of a horizon ago against the rate, decaying over a quarter of an hour."""
+    met = readings(120, missing=0.2)
+    known = _followed(met, YIELDING)[2]
+    carried = [_followed(met[: k + 1], YIELDING) for k in range(len(met))]
+    behind = math.ceil(YIELDING.horizon_s / PERIOD_S)
+    squares, error = np.zeros(1 + ANCHORS), np.full(1 + ANCHORS, np.nan)
+    for k, reading in enumerate(met):
+        then = carried[max(k - behind, 0)][2]
+        if k == 0 or reading.rate_rps is None or math.isnan(then[Known.LEVEL]):
+            continue
+        error[0] = reading.rate_rps - then[Known.LEVEL]
+        for anchor in range(ANCHORS):
+            at = Known.MEANS + 3 * anchor
+            error[1 + anchor] = reading.rate_rps - then[at + 1] / then[at]
+        squares = squares * math.exp(-PERIOD_S / SKILL_WINDOW_S) + error**2
+    # a missing first rate leaves the oldest forecast made at the first that came
+    assert known[Known.MISSES :] == pytest.approx(squares, rel=0.02)
+    assert len(MEAN_WINDOWS_S) > ANCHORS
+
+
+@pytest.mark.parametrize("readings_so_far", [1, 30, 59])
+def test_a_mean_is_not_judged_by_a_handful_of_readings(
+    readings: Readings, readings_so_far: int
+) -> None:
+    few = _followed(readings(readings_so_far), YIELDING)
+    rows = [knobs_row(replace(YIELDING, anchor_miss=miss)) for miss in (0.0, 1.0)]
+    asks = [decode(np.array(NEUTRAL), *few, 100.0, row, 0) for row in rows]
+    assert asks[0] == asks[1]

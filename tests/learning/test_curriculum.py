@@ -18,7 +18,7 @@ from gpupilot_envs.scenarios import Scenarios
 
 MakeScenarios = Callable[..., Scenarios]
 
-BAD = (0, 0, 0, 0, 0)
+BAD = (0, 0, 0, *NEUTRAL[3:])
 """Far too lean: what it pays is far above the classical controller."""
 
 

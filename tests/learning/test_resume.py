@@ -6,11 +6,12 @@ import json
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,31 +43,71 @@ training.train(config)
 """
 
 
+UPDATE = 32 * 16
+"""Service-decisions in one update."""
+
+EPISODE_S = 225.0
+"""So short that services end, and the curriculum is asked, several times in a training."""
+
+
 class Stopped(Exception):
     """Ends a training in the middle, as an interruption does."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def material(make_scenarios: MakeScenarios) -> Material:
     faulty = Ranges(demand_replicas=(2.0, 6.0), faulty_share=0.5)
-    scenarios = make_scenarios(ranges=faulty, episode_s=450.0)
+    scenarios = make_scenarios(ranges=faulty, episode_s=EPISODE_S)
     return Material(train=scenarios, validation=scenarios, trace_hashes={"train/made-up": "0" * 64})
 
 
-@pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, material: Material) -> TrainConfig:
-    monkeypatch.setattr(training, "prepare", lambda _config, _traffic: material)
+@pytest.fixture(scope="module", autouse=True)
+def _prepared(material: Material) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "prepare", lambda _config, _traffic: material)
+        yield
+
+
+def _config(out: Path) -> TrainConfig:
     return TrainConfig(
-        out=tmp_path / "run",
+        out=out,
         services=32,
         copies=4,
-        frames=40 * 512,
-        validate_every=4,
+        frames=18 * UPDATE,
+        validate_every=3,
         validation_services=12,
         validation_steps=20,
         checkpoint_s=0.0,
         ppo=TINY,
     )
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    return _config(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a training that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("trained") / "whole"
+    train(_config(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a training of one update, to be copied."""
+    folder = tmp_path_factory.mktemp("trained") / "begun"
+    train(replace(_config(folder), frames=UPDATE))
+    return folder
+
+
+@pytest.fixture
+def short(begun: Path, config: TrainConfig) -> TrainConfig:
+    """Return a configuration in whose folder one update has been trained."""
+    shutil.copytree(begun, config.out)
+    return config
 
 
 def outcome(folder: Path) -> tuple[list[bytes], list[dict[str, Any]], list[bytes]]:
@@ -110,46 +151,50 @@ def kill_in_the_middle(process: subprocess.Popen[bytes], folder: Path, wait_s: f
 
 
 def test_a_killed_training_resumes_to_the_same_weights(
-    config: TrainConfig, material: Material, tmp_path: Path
+    config: TrainConfig, material: Material, whole: Path, tmp_path: Path
 ) -> None:
     """The process gets SIGKILL while it trains; a checkpoint may be half-written then."""
-    whole = replace(config, out=tmp_path / "whole", frames=32 * 512)
-    killed = replace(whole, out=tmp_path / "killed", resume=True)
+    killed = replace(config, resume=True)
     program = tmp_path / "killed.pickle"
     program.write_bytes(pickle.dumps((material, killed)))
-    kill_in_the_middle(start(program), killed.out, 0.3)
+    kill_in_the_middle(start(program), killed.out, 0.1)
     train(killed)
-    train(whole)
-    assert outcome(killed.out) == outcome(whole.out)
+    assert outcome(killed.out) == outcome(whole)
 
 
-@pytest.mark.parametrize("frames", [4 * 512, 16 * 512, 28 * 512])
-def test_an_interruption_anywhere_changes_nothing(config: TrainConfig, frames: int) -> None:
-    whole = replace(config, out=config.out / "whole")
-    cut = replace(config, out=config.out / "cut")
-    train(whole)
+@pytest.mark.parametrize("updates", [3, 9, 15])
+def test_an_interruption_anywhere_changes_nothing(
+    config: TrainConfig, whole: Path, updates: int
+) -> None:
     with pytest.raises(Stopped):
-        train(cut, on_validation=interrupt_after(frames))
-    train(replace(cut, resume=True))
-    assert outcome(cut.out) == outcome(whole.out)
+        train(config, on_validation=interrupt_after(updates * UPDATE))
+    train(replace(config, resume=True))
+    assert outcome(config.out) == outcome(whole)
 
 
-def test_a_finished_training_is_left_as_it_is(config: TrainConfig) -> None:
-    path = train(config)
+def test_the_curriculum_is_part_of_what_is_kept(whole: Path) -> None:
+    """Services came again in that training: what an interruption must not forget."""
+    kept = bundles.load(whole / BUNDLE).card["curriculum"]
+    assert sum(row["kept"] for row in kept if row["name"].startswith("traffic")) > 8
+    assert all(np.isfinite(row["regret"]) for row in kept)
+
+
+def test_a_finished_training_is_left_as_it_is(short: TrainConfig) -> None:
+    path = short.out / BUNDLE
     before = path.stat().st_mtime_ns
-    assert train(replace(config, resume=True)) == path
+    assert train(replace(short, frames=UPDATE, resume=True)) == path
     assert path.stat().st_mtime_ns == before
 
 
 def test_a_longer_training_goes_on_from_the_end_of_a_shorter_one(config: TrainConfig) -> None:
-    train(replace(config, frames=8 * 512))
-    train(replace(config, frames=16 * 512, resume=True))
+    train(replace(config, frames=6 * UPDATE))
+    train(replace(config, frames=12 * UPDATE, resume=True))
     _, log, _ = outcome(config.out)
-    assert [row["frames"] for row in log] == [512 * k for k in (0, 4, 8, 12, 16)]
+    assert [row["frames"] for row in log] == [UPDATE * k for k in (0, 3, 6, 9, 12)]
 
 
 def test_where_there_is_no_checkpoint_it_starts(config: TrainConfig) -> None:
-    train(replace(config, frames=512, resume=True))
+    train(replace(config, frames=UPDATE, resume=True))
     assert (config.out / BUNDLE).exists()
 
 
@@ -164,33 +209,30 @@ def test_where_there_is_no_checkpoint_it_starts(config: TrainConfig) -> None:
     ids=["seed", "objective", "network", "two"],
 )
 def test_another_configuration_is_refused(
-    config: TrainConfig, change: dict[str, Any], said: str
+    short: TrainConfig, change: dict[str, Any], said: str
 ) -> None:
-    train(replace(config, frames=512))
-    before = (config.out / CHECKPOINT).read_bytes()
+    before = (short.out / CHECKPOINT).read_bytes()
     with pytest.raises(InputInvalid, match=re.escape(said)) as refused:
-        train(replace(config, resume=True, frames=1024, **change))
+        train(replace(short, resume=True, **change))
     assert "to start again" in str(refused.value)
-    assert (config.out / CHECKPOINT).read_bytes() == before
+    assert (short.out / CHECKPOINT).read_bytes() == before
 
 
 def test_another_state_of_the_code_is_refused(
-    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+    short: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(replace(config, frames=512))
     now = {**ppo_checkpoint.made_with(), "code": "edited"}
     monkeypatch.setattr(ppo_checkpoint, "made_with", lambda: now)
     with pytest.raises(InputInvalid, match="resume: code: 'edited'"):
-        train(replace(config, frames=1024, resume=True))
+        train(replace(short, resume=True))
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, -1000, -1])
-def test_a_damaged_checkpoint_is_one_sentence(config: TrainConfig, kept: int) -> None:
-    train(replace(config, frames=512))
-    file = config.out / CHECKPOINT
+def test_a_damaged_checkpoint_is_one_sentence(short: TrainConfig, kept: int) -> None:
+    file = short.out / CHECKPOINT
     file.write_bytes(file.read_bytes()[:kept])
     with pytest.raises(InputInvalid, match="checkpoint; delete it"):
-        train(replace(config, frames=1024, resume=True))
+        train(replace(short, resume=True))
 
 
 def test_a_checkpoint_of_an_older_format_is_refused(config: TrainConfig) -> None:

@@ -86,7 +86,7 @@ def _classical(moment: Moment, bundle: Bundle | None) -> Alternative:
     if bundle is None:
         return deciding(name, _named(CLASSICAL, asked, moment, None, None), moment)
     numbers = asdict(bundle.controller)
-    del numbers["z_per_log_price"]
+    del numbers["z_per_log_price"], numbers["anchor_miss"]
     numbers["z"] = bundle.controller.margin(bundle.price(asked))
     policy = QueueingModel(period_s=PERIOD_S, window_s=PERIOD_S, **numbers)
     return Alternative(name=name, chooser=lambda _, __: policy)

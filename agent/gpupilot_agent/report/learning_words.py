@@ -39,7 +39,7 @@ def facts(learning: Learning) -> list[tuple[str, str]]:
         ("Seeds", ", ".join(str(trained.seed) for trained in learning.seeds)),
         ("Service-decisions", f"{learning.frames[-1] / 1e6:.3g} million each"),
         ("Services", ", ".join(config["profiles"])),
-        ("Objectives", f"{objectives} % within {_latencies(config)} ms"),
+        ("Objectives", f"{objectives} % within {_latencies(config)}"),
         ("Traffic", _traffic(learning)),
     ]
 
@@ -215,7 +215,11 @@ def _million(frames: float) -> str:
 
 
 def _latencies(config: dict[str, Any]) -> str:
-    return ", ".join(f"{ms:g}" for ms in config.get("latencies_ms") or [config["target_ms"]])
+    ratios = config.get("latency_ratios")
+    if ratios:
+        return ", ".join(f"{ratio:g}" for ratio in ratios) + " times a lone request's latency"
+    targets = config.get("latencies_ms") or [config["target_ms"]]
+    return ", ".join(f"{ms:g}" for ms in targets) + " ms"
 
 
 def _traffic(learning: Learning) -> str:
