@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from gpupilot_agent.acquaintance import acquainted
 from gpupilot_agent.bundle import Bundle, load, save
 from gpupilot_agent.card import render, results_of
-from gpupilot_agent.fleet_validation import Trade, Yardstick
+from gpupilot_agent.fleet_validation import Trade, Yardstick, priced_objectives
 from gpupilot_agent.generalist import NAME, generalist_file, load_generalist
 from gpupilot_agent.results import read_summary
 from gpupilot_agent.training_config import TrainConfig
@@ -131,9 +131,7 @@ def described(
     config: TrainConfig,
 ) -> Bundle:
     """Return the policy with its prices, its box and its card."""
-    from gpupilot_agent.training import OBJECTIVES
-
-    prices = tuple((ratio, trade.knob_for(1.0 - ratio)) for ratio in OBJECTIVES)
+    prices = priced_objectives(trade, one_kind=False)
     card = {**bundle.card, "validation": asdict(trade)}
     known = acquainted(
         replace(bundle, prices=prices, card=card),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gpupilot_envs.actions import NEUTRAL, Controller
 from gpupilot_envs.fleet_control import FleetControl
+from gpupilot_envs.objective import first_price
 from gpupilot_envs.scenarios import Scenarios
 
 Floats = NDArray[np.float64]
@@ -75,6 +76,33 @@ class Trade:
         logs = np.log([max(late, _LEAST_LATE) for late, _ in pairs])
         wanted = np.log(max(late_ratio, _LEAST_LATE))
         return float(np.exp(np.interp(wanted, logs, np.log([knob for _, knob in pairs]))))
+
+
+OBJECTIVES = (0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
+"""Attainments for which a bundle carries a price."""
+
+SHARED_DOUBT = 2.0
+"""Factor by which a price shared by many kinds of services may leave the rule of thumb.
+
+A mean over all kinds is ruled by those that no price serves in time; followed further, it would
+make every other service pay for capacity that it has no use for.
+"""
+
+
+def priced_objectives(found: Trade, *, one_kind: bool) -> tuple[tuple[float, float], ...]:
+    """Return the price of a late request by objective, as a bundle carries it.
+
+    Args:
+        found: Frontier over the price.
+        one_kind: Whether it was measured on services of one objective, all of one kind.
+    """
+    prices = []
+    for ratio in OBJECTIVES:
+        price, guess = found.knob_for(1.0 - ratio), first_price(ratio)
+        if not one_kind:
+            price = min(max(price, guess / SHARED_DOUBT), guess * SHARED_DOUBT)
+        prices.append((ratio, price))
+    return tuple(prices)
 
 
 def neutral(

@@ -15,7 +15,7 @@ from stable_baselines3 import PPO
 from gpupilot_agent import bundle as bundles
 from gpupilot_agent.acquaintance import acquainted
 from gpupilot_agent.bundle import Bundle
-from gpupilot_agent.fleet_validation import Score, Trade, Yardstick
+from gpupilot_agent.fleet_validation import Score, Trade, Yardstick, priced_objectives
 from gpupilot_agent.forward import Network
 from gpupilot_agent.ppo import DualAscent, adopt, build, layers_of
 from gpupilot_agent.ppo_checkpoint import AtBoundary, Checkpoint, made_with, restore, store
@@ -42,9 +42,6 @@ BUNDLE = "policy.npz"
 CHECKPOINT = "checkpoint.pt"
 LOG = "training.jsonl"
 CONFIG = "config.yaml"
-
-OBJECTIVES = (0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
-"""Attainments for which a bundle carries a price."""
 
 SLICES_SEED = 500_000
 """Added to a training's seed to draw services that did not choose its checkpoint."""
@@ -240,7 +237,7 @@ class _Run:
             "classical": asdict(self._yardstick.classical),
             "curve": self._log,
         }
-        prices = tuple((ratio, trade.knob_for(1.0 - ratio)) for ratio in OBJECTIVES)
+        prices = priced_objectives(trade, one_kind=len(self._material.train.objectives) == 1)
         priced = replace(self._bundle(self._best.layers), prices=prices, card=card)
         return acquainted(
             replace(priced, card={**card, **self._by_slice(priced)}),

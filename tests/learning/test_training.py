@@ -16,16 +16,25 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gpupilot_agent import bundle as bundles
 from gpupilot_agent import training
-from gpupilot_agent.fleet_validation import Trade, Yardstick, neutral, score
+from gpupilot_agent.fleet_validation import (
+    OBJECTIVES,
+    Score,
+    Trade,
+    Yardstick,
+    neutral,
+    priced_objectives,
+    score,
+)
 from gpupilot_agent.ppo import _compare_copies, build, layers_of
 from gpupilot_agent.ppo_policy import ACTOR_WIDTH, MASK_END
 from gpupilot_agent.ppo_vec_env import FleetVecEnv
-from gpupilot_agent.training import BUNDLE, CHECKPOINT, LOG, OBJECTIVES, train
+from gpupilot_agent.training import BUNDLE, CHECKPOINT, LOG, train
 from gpupilot_agent.training_config import PpoSettings, Progress, TrainConfig
 from gpupilot_agent.training_data import Material
 from gpupilot_envs.actions import NEUTRAL, Controller
 from gpupilot_envs.errors import BundleRefused, InputInvalid
 from gpupilot_envs.fleet_control import FleetControl
+from gpupilot_envs.objective import first_price
 from gpupilot_envs.scenarios import Ranges, Scenarios
 from gpupilot_envs.workload.trace import RateTrace
 
@@ -155,10 +164,26 @@ def test_copies_are_compared_with_each_other(make_scenarios: MakeScenarios) -> N
     random = np.random.default_rng(0)
     raw = random.normal(size=(16, 32)).astype(np.float32)
     model.rollout_buffer.advantages = raw.copy()
-    _compare_copies(model, 4)
+    first = np.arange(32) % 4 == 0
+    _compare_copies(model, 4, first)
     others = (raw.reshape(16, 8, 4).sum(axis=2, keepdims=True) - raw.reshape(16, 8, 4)) / 3
     expected = (raw.reshape(16, 8, 4) - others).reshape(16, 32)
-    assert model.rollout_buffer.advantages == pytest.approx(expected, abs=1e-5)
+    found = model.rollout_buffer.advantages
+    assert found[:, ~first] == pytest.approx(expected[:, ~first], abs=1e-5)
+    assert (found[:, first] == 0.0).all()
+
+
+def test_a_price_for_many_kinds_stays_near_the_rule_of_thumb() -> None:
+    """Services that no price serves in time would otherwise set it for all."""
+    hopeless = Trade(
+        knobs=(4.0, 60.0, 1000.0),
+        scores=tuple(Score(late_ratio=late, cost_ratio=1.5) for late in (0.05, 0.03, 0.02)),
+    )
+    alone = dict(priced_objectives(hopeless, one_kind=True))
+    shared = dict(priced_objectives(hopeless, one_kind=False))
+    assert alone[0.99] == pytest.approx(1000.0)
+    assert shared[0.99] == pytest.approx(2.0 * first_price(0.99))
+    assert shared[0.95] == pytest.approx(alone[0.95], rel=0.3)
 
 
 def test_a_run_leaves_a_bundle_a_checkpoint_and_a_curve(config: TrainConfig) -> None:
