@@ -4,7 +4,7 @@ ARGS ?=
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench train compare stack stack-down model lock schemas commands clean
+.PHONY: help demo test check bench train compare stack stack-down baseline model lock schemas commands clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ stack: ## Start a real Triton, gateway and Prometheus: make stack ARGS="--flavou
 stack-down: ## Stop them and remove what they left
 	@sh scripts/setup.sh && $(BIN)/gpupilot stack down $(ARGS)
 
+baseline: ## Measure 10, 50 and 100 users into results/baseline/<time>: make baseline ARGS="--flavour cpu"
+	@sh scripts/setup.sh && $(BIN)/python loadtests/baseline.py $(ARGS)
+
 model: ## Get the model and write Triton repositories under deploy/triton
 	@sh scripts/setup.sh && $(BIN)/gpupilot model --out deploy/triton $(ARGS)
 
@@ -41,7 +44,7 @@ lock: ## Renew requirements.lock from pyproject.toml; ARGS=--upgrade takes newer
 		--all-extras --group dev --no-header --annotation-style line -o requirements.lock $(ARGS)
 
 schemas: ## Renew docs/schemas from the types they describe
-	@sh scripts/setup.sh --dev && $(BIN)/python scripts/schemas.py
+	@sh scripts/setup.sh --dev && PYTHONPATH=loadtests $(BIN)/python scripts/schemas.py
 
 commands: ## Renew docs/commands.md from the command line
 	@sh scripts/setup.sh --dev && $(BIN)/python scripts/commands.py

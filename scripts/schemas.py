@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from gpupilot_agent import proof, results, tuned
+from gpupilot_baseline import results as baseline
 from gpupilot_envs.profile import FORMAT, ServiceProfile
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schemas"
@@ -25,6 +26,7 @@ def schemas() -> dict[str, str]:
         "comparison-v1.json": results.json_schema(),
         "tuned-v1.json": tuned.json_schema(),
         "proof-v1.json": proof.json_schema(),
+        "baseline-v1.json": baseline.json_schema(),
     }
 
 

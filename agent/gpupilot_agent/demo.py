@@ -1,7 +1,7 @@
 """The main job once through, on embedded defaults: tune, train, compare, report.
 
-Nobody is scored on traffic it was tuned or trained on, and one family of traffic, flash crowds,
-nobody has met before. Everything is generated, so the demo needs no file.
+Nobody is scored on traffic it was tuned or trained on, see :mod:`.demo_traffic`. The demo needs no
+file: recordings of a real server ship with the package.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gpupilot_agent.bundle import Bundle, load
 from gpupilot_agent.comparison import CompareConfig, Scene, compare
 from gpupilot_agent.comparison.contenders import GENERALIST, LEARNED
+from gpupilot_agent.demo_traffic import DemoTraffic, generated, recorded
 from gpupilot_agent.report import write_report
 from gpupilot_agent.report.learning import write_learning_report
 from gpupilot_agent.results import Summary, read_summary
@@ -26,7 +27,6 @@ from gpupilot_agent.tuning import TuneConfig, tune
 from gpupilot_envs.actions import USUAL_SLOPE, Controller
 from gpupilot_envs.embedded import DEFAULT, find_profile
 from gpupilot_envs.limits import Targets
-from gpupilot_envs.workload.splits import Split, demo_traffic
 
 Told = Callable[[float, str], None]
 """Told the share of a stage that is done, 0 to 1, and a remark."""
@@ -52,6 +52,9 @@ AS_PUBLISHED = (
 KNOWING = ("clairvoyant", "oracle")
 SUMMARY = "summary.json"
 
+SEEDS = {"recorded": 3, "generated": 1}
+"""Usual repetitions: the recordings' last parts are shorter than generated traces."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoConfig:
@@ -59,21 +62,25 @@ class DemoConfig:
 
     Attributes:
         results: Folder in which the run gets its own folder.
+        traffic: Recorded from a real server, or generated.
+        recordings: Recordings to take instead of the embedded ones.
         profile: Embedded name or file of the service.
         target_ms: Latency target in milliseconds.
         attainment_ratio: Share of requests that must be in time.
         replicas: Mean demand in replicas.
-        trace_s: Length of each generated trace in seconds.
-        day_s: Length of a day of the traffic in seconds, squeezed so that an hour shows more of it.
-        per_family: Traces of each family for training, validation and test.
-        tuned_on: Training traces of each family that settings are searched on.
+        trace_s: Length of an episode of training and of each generated trace in seconds.
+        day_s: Length of a day of generated traffic, squeezed so that an hour shows more of it.
+        per_family: Generated traces of each family for training, validation and test.
+        tuned_on: Generated training traces of each family that settings are searched on.
         trials: Settings tried per baseline.
         train_s: Seconds of training.
-        seeds: Repetitions of each test trace.
+        seeds: Repetitions of each test trace; by default as many as :data:`SEEDS` says.
         seed: Of the traffic and the training.
     """
 
     results: Path = Path("results")
+    traffic: Literal["recorded", "generated"] = "generated"
+    recordings: tuple[Path, ...] = ()
     profile: str = DEFAULT
     target_ms: float = 60.0
     attainment_ratio: float = 0.99
@@ -84,13 +91,13 @@ class DemoConfig:
     tuned_on: int = 1
     trials: int = 10
     train_s: float = 75.0
-    seeds: int = 1
+    seeds: int | None = None
     seed: int = 0
 
     def identity(self) -> dict[str, Any]:
-        """Return what determines the run, JSON-like; where it is written does not."""
+        """Return what determines the run besides its traffic, JSON-like."""
         plain = asdict(self)
-        del plain["results"]
+        del plain["results"], plain["recordings"]
         return plain
 
 
@@ -103,12 +110,14 @@ class DemoResult:
         report: The comparison for people.
         learning: What the training learned, for people.
         summary: The comparison's numbers.
+        traffic: What it was compared on, for people.
     """
 
     folder: Path
     report: Path
     learning: Path
     summary: Summary
+    traffic: str
 
 
 def demo(config: DemoConfig, stage: Stage, *, jobs: int) -> DemoResult:
@@ -125,11 +134,11 @@ def demo(config: DemoConfig, stage: Stage, *, jobs: int) -> DemoResult:
         InputInvalid: The profile is invalid or no batch size meets the target.
         OutputRefused: A result cannot be written.
     """
-    folder = _folder(config)
     scene = _scene(config)
     with stage("preparing traffic and service"):
-        traffic = _traffic(config)
+        traffic = demo_traffic(config)
         scene.capacity()
+    folder = _folder(config, traffic)
     tuned = _tuned(config, scene, traffic, folder, stage, jobs)
     bundle = _trained(config, tuned, traffic, folder, stage)
     _compared(config, scene, traffic, tuned, bundle, folder, stage, jobs)
@@ -141,6 +150,7 @@ def demo(config: DemoConfig, stage: Stage, *, jobs: int) -> DemoResult:
         report=report,
         learning=learning,
         summary=read_summary(folder / SUMMARY),
+        traffic=traffic.told,
     )
 
 
@@ -171,22 +181,28 @@ def _scene(config: DemoConfig) -> Scene:
     )
 
 
-def _traffic(config: DemoConfig) -> Split:
-    return demo_traffic(
+def demo_traffic(config: DemoConfig) -> DemoTraffic:
+    """Return the traffic of a demo, by role.
+
+    Raises:
+        InputInvalid: A recording cannot be read or is too short.
+    """
+    if config.traffic == "recorded":
+        return recorded(config.recordings)
+    return generated(
         config.seed,
-        duration_s=config.trace_s,
+        trace_s=config.trace_s,
         day_s=config.day_s,
         per_family=config.per_family,
+        searched=config.tuned_on,
     )
 
 
 def _tuned(
-    config: DemoConfig, scene: Scene, traffic: Split, folder: Path, stage: Stage, jobs: int
+    config: DemoConfig, scene: Scene, traffic: DemoTraffic, folder: Path, stage: Stage, jobs: int
 ) -> Tuned:
-    per_family = config.per_family[0]
-    some = [t for i, t in enumerate(traffic.train) if i % per_family < config.tuned_on]
     search = TuneConfig(
-        scene=scene, traces=tuple(some), policies=TO_TUNE, trials=config.trials, seeds=1
+        scene=scene, traces=traffic.search, policies=TO_TUNE, trials=config.trials, seeds=1
     )
     where = folder.with_name(f"{folder.name}-tuned")
     if not (where / "tuned.json").exists():
@@ -201,7 +217,7 @@ def _tuned(
 
 
 def _trained(
-    config: DemoConfig, tuned: Tuned, traffic: Split, folder: Path, stage: Stage
+    config: DemoConfig, tuned: Tuned, traffic: DemoTraffic, folder: Path, stage: Stage
 ) -> Bundle:
     where = _policy_folder(folder)
     if not (where / "policy.npz").exists():
@@ -216,7 +232,7 @@ def _trained(
             seed=config.seed,
         )
         with stage("training the policy") as told:
-            train(asked, lambda p: told(p.fraction, _remark(p.saving)), traffic=traffic)
+            train(asked, lambda p: told(p.fraction, _remark(p.saving)), traffic=traffic.split)
     return load(where / "policy.npz")
 
 
@@ -231,7 +247,7 @@ def _remark(saving: float | None) -> str:
 def _compared(
     config: DemoConfig,
     scene: Scene,
-    traffic: Split,
+    traffic: DemoTraffic,
     tuned: Tuned,
     bundle: Bundle,
     folder: Path,
@@ -242,9 +258,9 @@ def _compared(
     policies = (*AS_PUBLISHED, *tuned_names, LEARNED, GENERALIST, *KNOWING)
     comparison = CompareConfig(
         scene=scene,
-        traces=traffic.test,
+        traces=traffic.split.test,
         policies=policies,
-        seeds=config.seeds,
+        seeds=config.seeds or SEEDS[config.traffic],
         tuned=tuned,
         bundles=(bundle,),
     )
@@ -257,9 +273,9 @@ def _compared(
         )
 
 
-def _folder(config: DemoConfig) -> Path:
+def _folder(config: DemoConfig, traffic: DemoTraffic) -> Path:
     """Return the folder of this run: the first of its name that holds no finished result."""
-    name = run_name("demo", config.identity())
+    name = run_name("demo", {**config.identity(), "manifest": traffic.split.manifest()})
     folder = config.results / name
     count = 1
     while (folder / SUMMARY).exists():

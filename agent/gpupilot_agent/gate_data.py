@@ -79,7 +79,7 @@ def parts(recordings: Sequence[Recording], *, earlier_share: float) -> Parts:
     for at, (trace, span_s) in enumerate(zip(traces, known_s, strict=True)):
         cut = _cut(trace, left_s)
         left_s -= span_s
-        named = _bridged(trace.renamed(f"{service}-{at}"))
+        named = bridged(trace.renamed(f"{service}-{at}"))
         for kept, gap in ((earlier, (cut, trace.duration_s)), (later, (0.0, cut))):
             part = named.with_mask([gap])
             if not part.masked.all():
@@ -115,6 +115,17 @@ def in_order(recordings: Sequence[Recording]) -> tuple[Recording, ...]:
                 "recordings", f"two that overlap at {after.readings[0].at_s:g} s", "each time once"
             )
     return tuple(ordered)
+
+
+def bridged(trace: RateTrace) -> RateTrace:
+    """Return the trace with gaps up to ``SHORT_GAP_S`` as lines between their neighbours."""
+    filled = trace.bridged()
+    masked = trace.masked.copy()
+    for start_s, length_s in _gaps(trace):
+        if length_s <= SHORT_GAP_S:
+            first = math.floor(start_s / trace.bin_s + 0.5)
+            masked[first : first + math.floor(length_s / trace.bin_s + 0.5)] = False
+    return replace(filled, masked=masked)
 
 
 def sha256(recording: Recording) -> str:
@@ -176,14 +187,3 @@ def _gaps(trace: RateTrace) -> list[tuple[float, float]]:
         (float(a * trace.bin_s), float((b - a) * trace.bin_s))
         for a, b in zip(starts, ends, strict=True)
     ]
-
-
-def _bridged(trace: RateTrace) -> RateTrace:
-    """Return the trace with short gaps as lines between their neighbours."""
-    bridged = trace.bridged()
-    masked = trace.masked.copy()
-    for start_s, length_s in _gaps(trace):
-        if length_s <= SHORT_GAP_S:
-            first = math.floor(start_s / trace.bin_s + 0.5)
-            masked[first : first + math.floor(length_s / trace.bin_s + 0.5)] = False
-    return replace(bridged, masked=masked)

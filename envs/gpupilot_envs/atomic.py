@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +15,14 @@ from gpupilot_envs.errors import OutputRefused
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file of this size is not allowed here",
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
     errno.EROFS: "the file system is read-only",
     errno.ENOTDIR: "a part of the path is not a folder",
     errno.EEXIST: "a part of the path is not a folder",
+    errno.ENOTEMPTY: "it is not empty",
+    errno.EBUSY: "it is in use as a mount point",
     errno.EISDIR: "it is a folder",
     errno.ENAMETOOLONG: "the name is too long",
 }
@@ -50,6 +54,32 @@ def atomic_path(target: Path) -> Iterator[Path]:
         raise OutputRefused(_sentence(error, target)) from error
     finally:
         _remove(partial)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``target``; rename it to ``target`` on success.
+
+    An exception in the block, Ctrl-C included, removes the temporary folder with all in it.
+    Missing parent folders are created.
+
+    Raises:
+        OutputRefused: Disk full, no permission, or something is at the target already; says which.
+    """
+    partial = target.with_name(f".{target.name}.{os.getpid()}-{token_hex(4)}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(target)
+        _flush(target.parent)
+    except OutputRefused as error:
+        raise OutputRefused(str(error).replace(str(partial), str(target))) from error
+    except OSError as error:
+        if not _about(error, partial, target):
+            raise
+        raise OutputRefused(_sentence(error, target)) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -95,7 +125,7 @@ def _about(error: OSError, partial: Path, target: Path) -> bool:
     if error.filename is None:
         return True
     named = Path(os.fsdecode(error.filename))
-    return named in (partial, target) or named in target.parents
+    return named == target or named in target.parents or named.is_relative_to(partial)
 
 
 def _sentence(error: OSError, target: Path) -> str:

@@ -1,4 +1,4 @@
-"""The profiles shipped with the package, by name, so that every command runs without a file."""
+"""What is shipped with the package: profiles by name, and recorded runs of real servers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import yaml
 
 from gpupilot_envs.errors import ProfileInvalid
 from gpupilot_envs.profile import ServiceProfile, load_profile, parse_profile
+from gpupilot_envs.runs import Purpose, find_runs, read_run
 
 DEFAULT = "mobilenetv4-edge"
 """Name of the profile used where none is given."""
@@ -36,3 +37,16 @@ def find_profile(name_or_path: str) -> ServiceProfile:
         known = ", ".join(names())
         raise ProfileInvalid("profile", name_or_path, f"a profile file, or one of {known}")
     return load_profile(path)
+
+
+def recorded_runs(purpose: Purpose | None = None) -> tuple[Path, ...]:
+    """Return the folders of the recorded runs in the package, see :mod:`gpupilot_envs.runs`.
+
+    Args:
+        purpose: Only runs that were made for this; ``None`` for all.
+
+    Raises:
+        InputInvalid: A run's card is damaged.
+    """
+    found = find_runs([Path(str(_FOLDER)) / "recordings"])
+    return tuple(path for path in found if purpose in (None, read_run(path).purpose))

@@ -28,7 +28,14 @@ from gpupilot_envs.profile import Batching
 from gpupilot_envs.serving.cluster import Balancing
 
 FORMAT: Literal["gpupilot/run-v1"] = "gpupilot/run-v1"
+_SHIPPED = Path(__file__).parent / "data" / "recordings"
 CARD, REQUESTS, RECORDING = "run.yaml", "requests.parquet", "recording.parquet"
+
+PAUSE_S = 0.010
+"""A generator that runs before all other work is this late only where the machine stood still."""
+
+BEFORE_PAUSE_S, AFTER_PAUSE_S, RECOVERY = 0.3, 1.0, 5.0
+"""Left out around a pause; a backlog takes the multiple of it to work off at 0.83 of saturation."""
 
 Purpose = Literal["calibrate", "fidelity", "traffic"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -78,12 +85,15 @@ class Requests:
             flight included.
         ok: Whether it was answered.
         warm_up: Whether it was sent before counting began.
+        pauses_s: Begin and end of each time in which the machine stood still: the generator, the
+            servers and all else, because a hypervisor or another tenant had it.
     """
 
     sent_s: NDArray[np.float64]
     latency_s: NDArray[np.float64]
     ok: NDArray[np.bool_]
     warm_up: NDArray[np.bool_]
+    pauses_s: tuple[tuple[float, float], ...] = ()
 
     @property
     def counted_from_s(self) -> float:
@@ -94,6 +104,21 @@ class Requests:
     def counted_until_s(self) -> float:
         """When the last request was sent."""
         return float(self.sent_s[-1])
+
+    def calm_spans_s(self) -> tuple[tuple[float, float], ...]:
+        """Return the times that count: after the warm-up, without pauses and what they left behind.
+
+        A pause is left out from a little before it, when requests it held had already been sent,
+        until its backlog is worked off.
+        """
+        spans, begin_s = [], self.counted_from_s
+        for from_s, until_s in self.pauses_s:
+            if from_s - BEFORE_PAUSE_S > begin_s:
+                spans.append((begin_s, from_s - BEFORE_PAUSE_S))
+            begin_s = max(begin_s, until_s + AFTER_PAUSE_S + RECOVERY * (until_s - from_s))
+        if begin_s < self.counted_until_s:
+            spans.append((begin_s, self.counted_until_s))
+        return tuple(spans)
 
 
 def read_run(folder: Path) -> RunCard:
@@ -151,7 +176,26 @@ def requests_of(folder: Path, card: RunCard) -> Requests:
         latency_s=(seconds["latency"] - lag_s)[order],
         ok=columns["ok"].astype(bool)[order],
         warm_up=warm_up[order],
+        pauses_s=_pauses_s(intended_s, lag_s, sent_s.min()),
     )
+
+
+def _pauses_s(
+    intended_s: NDArray[np.float64], lag_s: NDArray[np.float64], origin_s: float
+) -> tuple[tuple[float, float], ...]:
+    """Return the times in which nothing was sent although it was due, merged where they meet."""
+    held = np.flatnonzero(lag_s > PAUSE_S)
+    found: list[tuple[float, float]] = []
+    for index in held[np.argsort(intended_s[held])]:
+        from_s, until_s = (
+            float(intended_s[index] - origin_s),
+            float(intended_s[index] + lag_s[index] - origin_s),
+        )
+        if found and from_s <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], until_s))
+        else:
+            found.append((from_s, until_s))
+    return tuple(found)
 
 
 def _seconds(path: Path, columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
@@ -167,6 +211,11 @@ def _seconds(path: Path, columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArr
     found = {name: columns[column] * scale for name, column in wanted.items()}
     found["intended"] = found["intended"] - found["intended"].min(initial=np.inf)
     return found
+
+
+def shipped() -> tuple[Path, ...]:
+    """Return the folders of the runs in the package."""
+    return find_runs([_SHIPPED])
 
 
 def find_runs(roots: Iterable[Path]) -> tuple[Path, ...]:

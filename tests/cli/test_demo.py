@@ -43,6 +43,7 @@ def test_the_demo_ends_with_a_report_and_resumes_where_it_stopped(
 ) -> None:
     config = DemoConfig(
         results=tmp_path,
+        traffic="generated",
         profile=str(tiny),
         target_ms=500.0,
         replicas=2.0,

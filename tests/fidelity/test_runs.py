@@ -110,3 +110,17 @@ def test_runs_are_found_below_a_folder_once(tmp_path: Path) -> None:
         write_run(tmp_path / "cpu" / name, card(name=name))
     found = find_runs([tmp_path, tmp_path / "cpu" / "a"])
     assert [folder.name for folder in found] == ["a", "b"]
+
+
+def test_a_pause_of_the_machine_is_found_and_left_out(tmp_path: Path) -> None:
+    intended_s = np.linspace(0.0, 20.0, 2001)
+    lag_s = np.where((intended_s >= 9.995) & (intended_s < 10.095), 10.1 - intended_s, 0.0)
+    columns = {"intended_s": intended_s, "lag_s": lag_s, "latency_s": lag_s + 0.02}
+    table = pa.table(columns | {"ok": np.ones(2001, dtype=bool)})
+    pq.write_table(table, tmp_path / REQUESTS)
+    found = requests_of(tmp_path, card(warm_up_s=1.0))
+    ((from_s, until_s),) = found.pauses_s
+    assert (from_s, until_s) == pytest.approx((10.0, 10.1), abs=0.011)
+    (first, second) = found.calm_spans_s()
+    assert first == pytest.approx((1.0, 9.7), abs=0.02)
+    assert second == pytest.approx((11.6, 20.0), abs=0.05)

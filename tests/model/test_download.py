@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from gpupilot_agent.mobilenet.architecture import build
+from gpupilot_agent.mobilenet.weights import PINNED_SHA256
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -79,11 +80,12 @@ def hub() -> Iterator[Hub]:
     thread.join()
 
 
-def fetch(url: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def fetch(url: str, folder: Path, *, revision: str = COMMIT) -> subprocess.CompletedProcess[str]:
     """Run ``gpupilot model`` against a hub, the store in ``folder``."""
     environment = {**os.environ, "HF_ENDPOINT": url, "GPUPILOT_CACHE": str(folder / "cache")}
     program = "from gpupilot_agent.cli.main import run; run()"
     words = ["model", "--weights", "public", "--out", str(folder / "out"), "--json"]
+    words += ["--revision", revision]
     return subprocess.run(
         [sys.executable, "-c", program, *words],
         env=environment,
@@ -134,6 +136,19 @@ def test_another_file_under_the_same_name_is_refused(hub: Hub, tmp_path: Path) -
     done = fetch(hub.url, tmp_path)
     assert done.returncode == 2
     assert "another file" in done.stderr
+
+
+def test_the_main_branch_is_pinned(hub: Hub, tmp_path: Path) -> None:
+    """Refused before a byte is fetched when the hub states another file, and after when it lies."""
+    stated = fetch(hub.url, tmp_path, revision="main")
+    assert stated.returncode == 2
+    assert "--revision COMMIT takes the one you name" in stated.stderr
+    assert hub.ranges == []
+    hub.stated = PINNED_SHA256
+    lied = fetch(hub.url, tmp_path, revision="main")
+    assert lied.returncode == 2
+    assert f"damaged ({hashlib.sha256(hub.body).hexdigest()}, not {PINNED_SHA256})" in lied.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_page_instead_of_a_model_is_refused(hub: Hub, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpupilot_envs.atomic import atomic_path, write_bytes, write_text
+from gpupilot_envs.atomic import atomic_folder, atomic_path, write_bytes, write_text
 from gpupilot_envs.errors import OutputRefused
 
 
@@ -65,3 +65,51 @@ def test_errors_about_other_files_stay_what_they_are(tmp_path: Path) -> None:
         (tmp_path / "elsewhere").read_text()
     with pytest.raises(PermissionError), atomic_path(tmp_path / "result.json"):
         raise PermissionError(errno.EACCES, "denied", str(tmp_path / "input"))
+
+
+def fill_half_then_raise(target: Path, error: BaseException) -> None:
+    with atomic_folder(target) as partial:
+        write_text(partial / "first.json", "{}")
+        raise error
+
+
+def test_a_folder_appears_with_all_its_files(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "run"
+    with atomic_folder(target) as partial:
+        write_text(partial / "first.json", "{}")
+        assert not target.exists()
+        write_text(partial / "deeper" / "second.json", "[]")
+    assert (target / "deeper" / "second.json").read_text() == "[]"
+    assert [path.name for path in target.parent.iterdir()] == ["run"]
+
+
+def test_an_empty_folder_is_replaced_and_a_full_one_is_not(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    target.mkdir()
+    with atomic_folder(target) as partial:
+        write_text(partial / "first.json", "{}")
+    with (
+        pytest.raises(OutputRefused, match="it is not empty"),
+        atomic_folder(target) as partial,
+    ):
+        write_text(partial / "second.json", "{}")
+    assert [path.name for path in target.iterdir()] == ["first.json"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_interruption_leaves_no_folder(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error):
+        fill_half_then_raise(tmp_path / "run", error())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_does_not_fit_is_named_where_it_was_to_be(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    with (
+        pytest.raises(OutputRefused, match=f"cannot write {target}/big: the disk is full"),
+        atomic_folder(target) as partial,
+        atomic_path(partial / "big") as big,
+    ):
+        raise OSError(errno.ENOSPC, "as the system says it", str(big))
+    assert list(tmp_path.iterdir()) == []

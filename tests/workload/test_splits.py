@@ -14,6 +14,7 @@ from gpupilot_envs.workload.splits import (
     Split,
     demo_traffic,
     split_by_day,
+    split_by_time,
     split_by_trace,
     whole_days,
 )
@@ -106,6 +107,33 @@ def test_impossible_splits_are_refused() -> None:
         split_by_trace([trace("one")], shares=(0.5, 0.5, 0.5))
     with pytest.raises(TraceInvalid, match="86400 or more"):
         split_by_day([trace("hours", 0.5)])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.1, 0.6), st.floats(0.1, 0.3), st.integers(1, 4))
+def test_parts_in_time_follow_each_other_and_lose_at_most_a_bin_each(
+    train: float, validation: float, count: int
+) -> None:
+    traces = [trace(f"trace{index}", days=10.0) for index in range(count)]
+    split = split_by_time(traces, shares=(train, validation, 1.0 - train - validation))
+    for at, whole in enumerate(traces):
+        parts = [split.role(role)[at] for role in ROLES]
+        joined = np.concatenate([part.rps for part in parts])
+        assert len(whole.rps) - 2 <= len(joined) <= len(whole.rps)
+        assert np.array_equal(parts[0].rps, whole.rps[: len(parts[0].rps)])
+        assert np.array_equal(parts[2].rps, whole.rps[-len(parts[2].rps) :])
+        assert {part.name for part in parts} == {f"{whole.name}-{role}" for role in ROLES}
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.0, 0.5), (0.5, 0.1, 0.5), (0.0, 0.5, 0.5)])
+def test_shares_of_time_must_be_positive_and_add_up(shares: tuple[float, float, float]) -> None:
+    with pytest.raises(TraceInvalid, match="shares"):
+        split_by_time([trace("a")], shares=shares)
+
+
+def test_a_trace_too_short_for_its_parts_is_refused() -> None:
+    with pytest.raises(TraceInvalid, match="slice"):
+        split_by_time([trace("a", days=3.0 / 24.0)], shares=(0.8, 0.1, 0.1))
 
 
 @pytest.mark.parametrize("duration_s", [300.0, 3600.0, 2 * DAY_S])

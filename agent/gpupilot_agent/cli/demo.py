@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -18,20 +19,47 @@ from gpupilot_agent.cli.scores import print_scores
 
 EXAMPLES = examples(
     "gpupilot demo",
-    "gpupilot demo --seed 7 --train-seconds 300 --seeds 3",
+    "gpupilot demo --traffic generated --seed 7 --train-seconds 300 --seeds 3",
+    "gpupilot demo --recordings records/monday/recording.parquet \\\n"
+    "  --recordings records/tuesday/recording.parquet --profile my.yaml",
     "gpupilot demo --profile my.yaml --target-ms 80 --json",
 )
+
+
+class Traffic(StrEnum):
+    """Where the traffic of the demo comes from."""
+
+    RECORDED = "recorded"
+    GENERATED = "generated"
 
 
 def demo(
     out: Annotated[
         Path, typer.Option(help="Folder in which the run gets its own folder.", metavar="PATH")
     ] = Path("results"),
+    traffic: Annotated[
+        Traffic, typer.Option(help="Recorded from a real server, or generated.")
+    ] = Traffic.GENERATED,
+    recordings: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Recordings of a service of yours; may be given again.",
+            metavar="FILE",
+            show_default="those of the package",
+        ),
+    ] = None,
     profile: options.Profile = options.DEFAULT_PROFILE,
     target_ms: options.TargetMs = 60.0,
     train_seconds: Annotated[float, typer.Option(help="Seconds of training.")] = 75.0,
     trials: Annotated[int, typer.Option(min=1, help="Settings tried per tuned baseline.")] = 10,
-    seeds: Annotated[int, typer.Option(min=1, help="Repetitions of each test trace.")] = 1,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Repetitions of each test trace.",
+            show_default="3 on recorded traffic, 1 on generated",
+        ),
+    ] = None,
     seed: options.Seed = 0,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes that work at once; default: all cores.")
@@ -40,7 +68,9 @@ def demo(
 ) -> None:
     """Tune the baselines, train a policy, compare it and the shipped one with all, and report.
 
-    Everything is generated: no file is needed. An interrupted demo goes on where it stopped.
+    No file is needed: recordings of a real server ship with the package. The earlier part of each
+    is learned and tuned on, the last part compared on. An interrupted demo goes on where it
+    stopped.
     """
     from gpupilot_agent.demo import DemoConfig
     from gpupilot_agent.demo import demo as run
@@ -49,6 +79,8 @@ def demo(
     no_file(out)
     config = DemoConfig(
         results=out,
+        traffic=traffic.value,
+        recordings=tuple(recordings or ()),
         profile=profile,
         target_ms=target_ms,
         train_s=train_seconds,
@@ -62,6 +94,7 @@ def demo(
         show.as_json({**written, **result.summary.model_dump(mode="json")})
         return
     print_scores(result.summary)
+    show.line(f"rates: {result.traffic}; the response is simulated, request by request")
     show.line(f"report: {result.report}")
     show.line(f"what the training learned: {result.learning}")
 

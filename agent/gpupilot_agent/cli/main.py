@@ -17,6 +17,7 @@ from gpupilot_agent.cli import (
     demo,
     explain,
     export,
+    fidelity,
     gate,
     model,
     record,
@@ -57,6 +58,7 @@ app.command("gate", epilog=gate.EXAMPLES)(gate.gate)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("record", epilog=record.EXAMPLES)(record.record)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
+app.command("fidelity", epilog=fidelity.EXAMPLES)(fidelity.fidelity)
 app.command("card", epilog=card.EXAMPLES)(card.card)
 app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("explain", epilog=explain.EXAMPLES)(explain.explain)

@@ -216,6 +216,7 @@ def _simulated(
     from gpupilot_agent.decision_log import write_decisions
     from gpupilot_agent.explanation.account import DECISIONS, POLICY, RECORDING
     from gpupilot_agent.generalist import NAME as GENERALIST
+    from gpupilot_envs.atomic import atomic_folder
     from gpupilot_envs.workload.recording import read_traffic, write_recording
 
     positive(every=every)
@@ -244,8 +245,9 @@ def _simulated(
             bundle=weights,
             on_progress=told,
         )
-    write_recording(out / RECORDING, recording)
-    write_decisions(out / DECISIONS, log)
-    if log.bundle_sha256 is not None and weights is not None:
-        save(weights, out / POLICY)
+    with atomic_folder(out) as folder:
+        write_recording(folder / RECORDING, recording)
+        write_decisions(folder / DECISIONS, log)
+        if log.bundle_sha256 is not None and weights is not None:
+            save(weights, folder / POLICY)
     show.line(f"{out}: {len(recording.readings)} readings, {len(log.entries)} decisions")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -24,6 +25,7 @@ EXAMPLES = examples(
     "gpupilot stack up --flavour cpu --replicas 2 --balancing round_robin",
     "gpupilot stack up --profile my.yaml --target-ms 40 --instances 2",
     "gpupilot stack status --json",
+    "gpupilot stack env",
     "gpupilot stack down",
 )
 
@@ -125,6 +127,8 @@ def up(
         return
     show.line(f"requests    {started.gateway_url}  (KServe v2, HTTP and gRPC)")
     show.line(f"prometheus  {started.prometheus_url}")
+    for name, url in started.replica_urls().items():
+        show.line(f"{name:<11} {url}")
     show.line(f"state       {plan.folder}")
 
 
@@ -146,6 +150,23 @@ def status(folder: Folder = None, as_json: options.AsJson = False) -> None:
         show.table(title, ("part", "is"), list(parts.items()))
     if parts is None or set(parts.values()) != {"ready"}:
         raise typer.Exit(ExitCode.ANSWER_IS_NO)
+
+
+@app.command()
+def env(folder: Folder = None) -> None:
+    """Print where it listens as shell variables: eval "$(gpupilot stack env)"."""
+    from gpupilot_agent.stack import state
+
+    where = folder or state.default_folder()
+    started = state.load(where)
+    if started is None:
+        raise StackFailed(f"no stack in {where}; start one with `gpupilot stack up`")
+    urls = {"GATEWAY": started.gateway_url, "PROMETHEUS": started.prometheus_url}
+    urls["GRPC"] = f"grpc://{urlsplit(started.gateway_url).netloc}"
+    for name, url in started.replica_urls().items():
+        urls[name.replace("-", "_").upper()] = url
+    for name, url in urls.items():
+        show.line(f"export STACK_{name}={url}")
 
 
 @app.command()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from gpupilot_agent.stack.plan import LOOPBACK
 from gpupilot_agent.stack.processes import Process
 from gpupilot_agent.stack.server import Ports
 from gpupilot_envs.atomic import write_text
@@ -40,6 +41,10 @@ class StackState(BaseModel):
     replicas: dict[str, Ports]
     shared_memory: str
     processes: list[Process] = []
+
+    def replica_urls(self) -> dict[str, str]:
+        """Return the HTTP address of every replica by its name."""
+        return {name: f"http://{LOOPBACK}:{ports.http}" for name, ports in self.replicas.items()}
 
 
 def default_folder() -> Path:

@@ -146,6 +146,35 @@ def split_by_day(
     return Split(train=tuple(roles[0]), validation=tuple(roles[1]), test=tuple(roles[2]))
 
 
+def split_by_time(traces: Sequence[RateTrace], *, shares: Shares = SHARES) -> Split:
+    """Give the earliest part of every trace to training, the next to validation, the rest to test.
+
+    For recordings that are too short to be split by day. Test is what came last, as it is for a
+    policy that was trained yesterday. Parts are named ``NAME-ROLE``.
+
+    Args:
+        traces: Traces with different names and contents.
+        shares: Shares of each trace's time, all above 0.
+
+    Raises:
+        TraceInvalid: A share is not above 0, they do not add up to 1, a part is too short to hold
+            a bin, or a trace is given twice.
+    """
+    if min(shares) <= 0.0 or abs(sum(shares) - 1.0) > 1e-9:
+        raise TraceInvalid("shares", shares, "three numbers above 0 that add up to 1")
+    edges = np.array([0.0, shares[0], shares[0] + shares[1], 1.0])
+    parts: dict[Role, tuple[RateTrace, ...]] = {
+        role: tuple(
+            trace.sliced(
+                trace.duration_s * float(edges[at]), trace.duration_s * float(edges[at + 1])
+            ).renamed(f"{trace.name}-{role}")
+            for trace in traces
+        )
+        for at, role in enumerate(ROLES)
+    }
+    return Split(train=parts["train"], validation=parts["validation"], test=parts["test"])
+
+
 def whole_days(trace: RateTrace, day_s: float = DAY_S) -> list[RateTrace]:
     """Return each whole day that has traffic as a trace named ``NAME@dayNNN``.
 

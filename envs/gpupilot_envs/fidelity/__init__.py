@@ -1,0 +1,1 @@
+"""How true the event level is: recorded runs against what it predicts of their arrivals."""
