@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,22 @@ def test_copies_differ_by_their_actions_alone(make_scenarios: MakeScenarios) -> 
     for _ in range(10):
         step = control.step(different)
     assert len(np.unique(step.observations[:4], axis=0)) == 2
+
+
+def test_a_target_without_room_tells_no_price(make_scenarios: MakeScenarios) -> None:
+    """What is late there is late by chance; counted, it would set the price for all."""
+    scenarios = make_scenarios()
+    tables = scenarios.tables
+    scenarios.tables = replace(tables, plants=tables.plants.copy())
+    scenarios.tables.plants["slo_rps"] = 0.05 * scenarios.tables.plants["saturation_rps"]
+    env = _vec_env(scenarios)
+    env.reset()
+    assert env.control.too_tight.all()
+    env.step(np.tile(np.array(NEUTRAL), (16, 1)))
+    totals = env.take_totals()
+    assert totals.requests.sum() == 0.0
+    assert np.isnan(totals.late_ratios).all()
+    assert totals.cost_ratio > 0.0
 
 
 def test_services_must_come_in_whole_groups(make_scenarios: MakeScenarios) -> None:

@@ -12,8 +12,9 @@ from gpupilot_agent import training_data
 from gpupilot_agent.seed_spread import Spread, spread
 from gpupilot_agent.training import BUNDLE
 from gpupilot_agent.training_config import PpoSettings, TrainConfig
-from gpupilot_agent.training_data import prepare
+from gpupilot_agent.training_data import latencies_s, prepare
 from gpupilot_agent.training_seeds import best_of, train_seeds
+from gpupilot_envs.embedded import find_profile
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.fleet.table import FleetTable, FleetTables
 from gpupilot_envs.workload.splits import Split
@@ -30,7 +31,7 @@ def _no_fit(monkeypatch: pytest.MonkeyPatch, tables: FleetTables) -> None:
         slack=tables.slack[0],
         levels=tables.levels[0],
     )
-    monkeypatch.setattr(training_data, "fleet_table", lambda _profile, _targets: table)
+    monkeypatch.setattr(training_data, "fleet_table", lambda *_: table)
 
 
 def test_generated_traffic_is_disjoint_and_reproducible(tmp_path: Path) -> None:
@@ -50,6 +51,30 @@ def test_recorded_days_are_split_and_generated_traffic_is_added(tmp_path: Path) 
     roles = [name.split("/")[0] for name in prepare(config).trace_hashes if "@day" in name]
     assert (roles.count("train"), roles.count("validation")) == (3, 1)
     assert len(prepare(config).trace_hashes) == 4 + 4 + 1
+
+
+def test_counted_days_are_widened_before_they_are_scaled_up(tmp_path: Path) -> None:
+    """A request every few seconds, scaled up to a replica, would be noise that no replica sees."""
+    counts = np.random.default_rng(0).poisson(0.5, round(5 * DAY_S / 5.0)).astype(float)
+    write_trace(tmp_path / "few.parquet", RateTrace(name="few", bin_s=5.0, rps=counts / 5.0))
+    config = TrainConfig(out=tmp_path, traces=(tmp_path / "few.parquet",), generated=0)
+    rates = prepare(config).train.rates
+    assert (rates.bin_s == 60.0).all()
+
+
+def test_latency_targets_follow_a_lone_requests_latency() -> None:
+    profile = find_profile("mobilenetv4-edge")
+    config = TrainConfig(out=Path("unused"), latency_ratios=(2.0, 4.0))
+    tight, loose = latencies_s(config, profile)
+    assert tight == pytest.approx(2.0 * 0.0132, rel=0.01)
+    assert loose == pytest.approx(2.0 * tight, rel=0.01)
+    assert latencies_s(TrainConfig(out=Path("unused"), target_ms=45.0), profile) == (0.045,)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.0, -1.0, 1e6, float("nan")])
+def test_a_target_below_a_lone_requests_latency_is_refused(ratio: float) -> None:
+    with pytest.raises(InputInvalid, match="latency_ratios"):
+        TrainConfig(out=Path("unused"), latency_ratios=(ratio,))
 
 
 def test_traffic_that_is_handed_over_is_used(tmp_path: Path) -> None:
