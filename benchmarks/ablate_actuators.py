@@ -21,30 +21,25 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from actuator_arms import CLASSICAL_REFERENCE, REFERENCE, Arm, Score, arms, play, setting
 from numpy.typing import NDArray
 
-from gpupilot_agent.baselines.registry import SEARCH_SPACES, make
-from gpupilot_agent.bundle import Bundle, load
-from gpupilot_agent.comparison.scene import Scene, arrivals, random_seed
+from gpupilot_agent.bundle import load
+from gpupilot_agent.comparison.scene import Scene
 from gpupilot_agent.comparison.traffic import Piece
 from gpupilot_agent.evaluation import Design, Estimate
 from gpupilot_agent.frontier import Frontier
-from gpupilot_agent.learned import LearnedPolicy
-from gpupilot_agent.policies import Policy
-from gpupilot_agent.rollout import rollout
 from gpupilot_agent.tracking import digest
-from gpupilot_agent.tuning import trials
 from gpupilot_envs import serving
 from gpupilot_envs.atomic import write_text
 from gpupilot_envs.embedded import find_profile
-from gpupilot_envs.gears import Actuator, Gear, Menu, menu
+from gpupilot_envs.gears import Gear
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.objective import restart_gpu_seconds
-from gpupilot_envs.serving.world import SimulatedWorld
 from gpupilot_envs.workload.splits import demo_traffic, split_by_day
 from gpupilot_envs.workload.trace import DAY_S, RateTrace, read_trace
 
@@ -55,122 +50,16 @@ SCORED_S = 1200.0
 SEEDS = (1, 2)
 LEVELS = (0.98, 0.99, 0.995, 0.999)
 LIMITS = Limits(replicas_max=256, step_up_max=256, step_down_max=256)
-HPA, CLASSICAL, PLANNED, LEARNED = "hpa", "predictive-5s", "queueing-gears", "ppo"
-PRICES = (0.03, 30.0)
-"""Least and largest factor of a learned policy on the price of a late request it was given."""
-
 START_TRIALS = 3
 """Settings of a static arm in which its gear is chosen."""
 
 PAUSED = 75
 """Exit code when the time is up and runs are left, ``EX_TEMPFAIL`` of ``sysexits.h``."""
 
-REFERENCE = "HPA, replicas only"
-COARSEST_S = 600.0
+COARSEST_S = 60.0
+"""Longest bin of a real trace: a stretch of twenty minutes is to hold some."""
+
 NOT_REACHED = "not reached"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
-    """A controller with a set of actuators.
-
-    Attributes:
-        name: As it stands in the table.
-        policy: Name of the baseline.
-        starts: Gears to start in, and to stay in without a menu; the cheapest is chosen.
-        menu: What may be changed at run time.
-        bundle: Of a learned policy.
-    """
-
-    name: str
-    policy: str
-    starts: tuple[Gear, ...]
-    menu: Menu | None = None
-    bundle: Bundle | None = None
-
-    def controller(self, params: dict[str, float]) -> Policy:
-        """Return the policy in one setting."""
-        if self.bundle is not None:
-            return LearnedPolicy(bundle=self.bundle, price_scale=params["price_scale"])
-        return make(self.policy, params)
-
-    def settings(self, count: int) -> list[dict[str, float]]:
-        """Return the settings it is played in."""
-        if self.bundle is not None:
-            return [{"price_scale": float(scale)} for scale in np.geomspace(*PRICES, count)]
-        return trials(SEARCH_SPACES[self.policy], count, seed=0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """One arm on one piece of traffic."""
-
-    requests: int
-    in_time: int
-    cost_s: float
-    energy_j: float
-    restarts: int
-    scored_s: float
-
-
-def arms(scene: Scene, bundle: Bundle | None) -> list[Arm]:
-    """Return every arm of the ablation; those of a learned policy where there is one."""
-
-    def able(*actuators: Actuator) -> Menu:
-        return menu(scene.profile, scene.targets, actuators)
-
-    limits, batching, both = able("limits"), able("batching"), able("limits", "batching")
-    base = (both.gears[both.base],)
-    found = [
-        Arm(name=REFERENCE, policy=HPA, starts=base),
-        Arm(name="HPA, static gear", policy=HPA, starts=both.gears),
-        Arm(name="queueing, replicas only", policy=CLASSICAL, starts=base),
-        Arm(name="queueing, static gear", policy=CLASSICAL, starts=both.gears),
-        Arm(name="queueing, + share or limit", policy=PLANNED, starts=base, menu=limits),
-        Arm(name="queueing, + batching, instances", policy=PLANNED, starts=base, menu=batching),
-        Arm(name="queueing, all", policy=PLANNED, starts=base, menu=both),
-    ]
-    if bundle is not None:
-        learned = Arm(name="learned, replicas only", policy=LEARNED, starts=base, bundle=bundle)
-        found += [learned, replace(learned, name="learned, all", menu=both)]
-    return found
-
-
-def play(
-    scene: Scene, arm: Arm, start: Gear, params: dict[str, float], piece: Piece, seed: int
-) -> Score:
-    """Return what an arm does on a piece of traffic."""
-    bins = max(1, math.ceil(300.0 / piece.trace.bin_s))
-    first = math.ceil(float(piece.trace.rps[:bins].max()) / start.capacity.slo_rps)
-    world = SimulatedWorld(
-        scene.profile,
-        arrivals(scene, piece, seed),
-        targets=scene.targets,
-        allocation=start.allocated(max(first, 1)),
-        seed=random_seed("world", piece, seed),
-        cluster=scene.cluster,
-        scrape=scene.scrape,
-    )
-    run = rollout(
-        arm.controller(params),
-        world,
-        limits=scene.limits,
-        targets=scene.targets,
-        profile=scene.profile,
-        capacity=start.capacity,
-        duration_s=piece.warm_up_s + piece.scored_s,
-        warm_up_s=piece.warm_up_s,
-        menu=arm.menu,
-    )
-    got, on_cpu = run.scored, scene.profile.device == "cpu"
-    return Score(
-        requests=got.requests,
-        in_time=min(got.in_time, got.requests),
-        cost_s=got.cpu_seconds if on_cpu else got.gpu_seconds,
-        energy_j=got.energy_j,
-        restarts=got.pod_restarts,
-        scored_s=run.scored_s,
-    )
 
 
 class TimeUp(Exception):
@@ -296,15 +185,6 @@ def relative(ours: Frontier, theirs: Frontier, level: float) -> Estimate:
     return Estimate.of(ours.samples(level) / theirs.samples(level) - 1.0)
 
 
-def setting(gear: Gear, arm: Arm) -> str:
-    """Return what an arm runs with, in words."""
-    if arm.menu is not None:
-        return f"{len(arm.menu)} gears"
-    able = gear.allocation
-    words = f"{gear.cost_milli} milli, batch {able.batch_max}"
-    return words + (f", {able.instances_per_replica} instances" * (able.instances_per_replica > 1))
-
-
 def shown(estimate: Estimate) -> str:
     """Return a relative cost with its interval as a table cell."""
     if estimate.mean is None:
@@ -317,7 +197,7 @@ def shown(estimate: Estimate) -> str:
 
 def table(measured: dict[str, Measured], level: float) -> str:
     """Return the ablation at one attainment as a Markdown table."""
-    base, ours = measured[REFERENCE], measured["queueing, replicas only"]
+    base, ours = measured[REFERENCE], measured[CLASSICAL_REFERENCE]
     lines = [
         f"| at {level:.1%} | gear | cost | against HPA, replicas only "
         "| against queueing, replicas only | joules, against HPA | pods replaced per hour |",
