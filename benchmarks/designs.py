@@ -28,6 +28,7 @@ from gpupilot_agent.training_config import TrainConfig
 from gpupilot_agent.training_data import STEEPEST, prepare
 from gpupilot_agent.training_file import read_generalist
 from gpupilot_envs.actions import Controller
+from gpupilot_envs.embedded import DEFAULT
 from gpupilot_envs.fleet.rates import RateLibrary
 from gpupilot_envs.following import PERIOD_S
 from gpupilot_envs.scenarios import Ranges, Scenarios, busiest_minutes
@@ -75,7 +76,11 @@ DESIGNS: dict[str, Change] = {
         recipe, ppo=replace(recipe.ppo, keep_noise=1)
     ),
     "short sight": lambda recipe: replace(recipe, ppo=replace(recipe.ppo, gamma=0.97)),
-    "no copies": lambda recipe: replace(recipe, copies=1),
+    "no copies": lambda recipe: replace(recipe, copies=1, curriculum=0.0),
+    "no curriculum": lambda recipe: replace(recipe, curriculum=0.0),
+    "no mean for the forecast": lambda recipe: replace(
+        recipe, controller=replace(recipe.controller, anchor_miss=0.0)
+    ),
 }
 """Changes of the recipe by name."""
 
@@ -130,7 +135,15 @@ def _grounds(recipe: TrainConfig) -> Iterator[Ground]:
         "on/off": _generated(("onoff",), 16),
         "smooth": _generated(("diurnal", "regimes", "ramps"), 6),
     }
-    plain = replace(recipe, objectives=(), latencies_ms=(), ranges=EVERYDAY, generated=4)
+    plain = replace(
+        recipe,
+        profiles=(DEFAULT,),
+        geared=(),
+        objectives=(),
+        latency_ratios=(),
+        ranges=EVERYDAY,
+        generated=4,
+    )
     services = prepare(plain).validation
     for name, traces in traffic.items():
         if traces:
