@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from gpupilot_agent.bundle import Bundle
 from gpupilot_agent.generalist import load_generalist
 from gpupilot_agent.onnx_export import model_of
-from gpupilot_envs.actions import CHOICES, SIZES, Controller
+from gpupilot_envs.actions import CHOICES, SIZES
+from gpupilot_envs.controller import Controller
 from gpupilot_envs.observation import FIELDS, HIGH, LOW
 
 CALLS = 200

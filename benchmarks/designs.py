@@ -27,7 +27,7 @@ from gpupilot_agent.training import train
 from gpupilot_agent.training_config import TrainConfig
 from gpupilot_agent.training_data import STEEPEST, prepare
 from gpupilot_agent.training_file import read_generalist
-from gpupilot_envs.actions import Controller
+from gpupilot_envs.controller import Controller
 from gpupilot_envs.embedded import DEFAULT
 from gpupilot_envs.fleet.rates import RateLibrary
 from gpupilot_envs.following import PERIOD_S

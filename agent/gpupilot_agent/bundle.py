@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from gpupilot_agent.forward import Network, forward, most_likely
 from gpupilot_agent.ood import Familiar, spread
-from gpupilot_envs.actions import SIZES, Controller, action_table
+from gpupilot_envs.actions import SIZES, action_table
 from gpupilot_envs.atomic import write_bytes
+from gpupilot_envs.controller import Controller
 from gpupilot_envs.errors import BundleRefused
 from gpupilot_envs.objective import first_price
 from gpupilot_envs.observation import FIELDS, schema_hash

@@ -24,7 +24,7 @@ from gpupilot_agent.training import train
 from gpupilot_agent.training_config import TrainConfig
 from gpupilot_agent.tuned import Tuned, read_tuned
 from gpupilot_agent.tuning import TuneConfig, tune
-from gpupilot_envs.actions import USUAL_SLOPE, Controller
+from gpupilot_envs.controller import USUAL_SLOPE, Controller
 from gpupilot_envs.embedded import DEFAULT, find_profile
 from gpupilot_envs.limits import Targets
 

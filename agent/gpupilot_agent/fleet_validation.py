@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.actions import NEUTRAL, Controller
+from gpupilot_envs.actions import NEUTRAL
+from gpupilot_envs.controller import Controller
 from gpupilot_envs.fleet_control import FleetControl
 from gpupilot_envs.objective import first_price
 from gpupilot_envs.scenarios import Scenarios

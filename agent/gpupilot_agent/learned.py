@@ -27,8 +27,9 @@ from gpupilot_envs.following import HISTORY_ROWS, PERIOD_S, follow, fresh_rows
 from gpupilot_envs.gear_sight import ask_for_gear
 from gpupilot_envs.gears import GEAR_FIELDS, GEARS_MAX
 from gpupilot_envs.guardrail import limits_row
-from gpupilot_envs.observation import ADVICE_FIELDS, FIELDS, service_row
+from gpupilot_envs.observation import ADVICE_FIELDS, FIELDS
 from gpupilot_envs.queueing import Knobs
+from gpupilot_envs.service_row import service_row
 
 Floats = NDArray[np.float64]
 

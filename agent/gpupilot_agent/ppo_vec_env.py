@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
-from gpupilot_envs.actions import CHOICES, REFERENCE_PRICE
+from gpupilot_envs.actions import CHOICES
+from gpupilot_envs.controller import REFERENCE_PRICE
 from gpupilot_envs.fleet_control import FleetControl, Step
 from gpupilot_envs.serving_env import ACTION_SPACE, TRAINING_SPACE
 

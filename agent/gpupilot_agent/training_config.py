@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gpupilot_envs.actions import USUAL_SLOPE, Controller
+from gpupilot_envs.controller import USUAL_SLOPE, Controller
 from gpupilot_envs.embedded import DEFAULT
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.limits import Limits

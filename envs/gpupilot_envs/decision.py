@@ -18,8 +18,6 @@ from gpupilot_envs.actions import (
     CHOICES,
     KNOB_FIELDS,
     NEUTRAL,
-    REFERENCE_PRICE,
-    Controller,
     advise,
     allow,
     decode,
@@ -28,6 +26,7 @@ from gpupilot_envs.actions import (
     remember,
 )
 from gpupilot_envs.compiled import compiled
+from gpupilot_envs.controller import REFERENCE_PRICE, Controller
 from gpupilot_envs.doubt import doubt
 from gpupilot_envs.following import Known, Ring, follow, fresh_rows
 from gpupilot_envs.gear_guard import fresh_actuator_rows, remember_gear, restrain_gear
@@ -44,12 +43,11 @@ from gpupilot_envs.observation import (
     ADVICE_FIELDS,
     FIELDS,
     GEAR_SEEN,
-    SERVICE_FIELDS,
     encode,
-    service_row,
 )
 from gpupilot_envs.profile import ServiceProfile
 from gpupilot_envs.reasons import Reason
+from gpupilot_envs.service_row import SERVICE_FIELDS, service_row
 from gpupilot_envs.serving.capacity import Capacity
 from gpupilot_envs.signals import SIGNAL_FIELDS, SIGNAL_INDEX
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.actions import NEUTRAL, REFERENCE_PRICE
+from gpupilot_envs.actions import NEUTRAL
+from gpupilot_envs.controller import REFERENCE_PRICE
 from gpupilot_envs.curriculum import FRESH, Curriculum
 from gpupilot_envs.decision import Seats
 from gpupilot_envs.errors import InputInvalid

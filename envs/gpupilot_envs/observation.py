@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpupilot_envs.compiled import compiled, inlined
+from gpupilot_envs.followed import relative_miss
 from gpupilot_envs.following import (
     ANCHORS,
     BUDGET_WINDOW_S,
@@ -29,11 +30,7 @@ from gpupilot_envs.following import (
     Known,
     Ring,
     mean_and_spread,
-    relative_miss,
 )
-from gpupilot_envs.limits import Limits, Targets
-from gpupilot_envs.profile import ServiceProfile
-from gpupilot_envs.serving.capacity import Capacity
 from gpupilot_envs.signals import SIGNAL_INDEX
 
 Floats = NDArray[np.float64]
@@ -171,49 +168,6 @@ def fields_table() -> str:
         for i, f in enumerate(FIELDS)
     )
     return head + "".join(rows)
-
-
-SERVICE_FIELDS: tuple[str, ...] = (
-    "slo_rps",
-    "saturation_rps",
-    "idle_latency_s",
-    "target_s",
-    "attainment_ratio",
-    "cold_start_s",
-    "batch_max",
-    "replicas_max",
-    "stale_after_s",
-    "gpu_share_milli",
-    "price",
-)
-"""Constants of a service that a decision divides by, in the order of :func:`service_row`."""
-
-
-def service_row(
-    profile: ServiceProfile,
-    capacity: Capacity,
-    targets: Targets,
-    limits: Limits,
-    gpu_share_milli: int = 1000,
-    price: float = 25.0,
-) -> Floats:
-    """Return the constants of one service, float64, shape ``(len(SERVICE_FIELDS),)``."""
-    return np.array(
-        [
-            capacity.slo_rps,
-            capacity.saturation_rps,
-            capacity.idle_latency_s,
-            targets.latency_s,
-            targets.attainment_ratio,
-            profile.cold_start_s.mean,
-            profile.batching.max_batch,
-            limits.replicas_max,
-            limits.stale_after_s,
-            gpu_share_milli,
-            price,
-        ],
-        dtype=np.float64,
-    )
 
 
 ADVICE_FIELDS: tuple[str, ...] = ("forecast_rps", "need", "ask", "margin_rps", "peak_need")

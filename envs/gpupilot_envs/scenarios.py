@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gpupilot_envs.actions import REFERENCE_PRICE, Controller, knobs_row
+from gpupilot_envs.actions import knobs_row
+from gpupilot_envs.controller import REFERENCE_PRICE, Controller
 from gpupilot_envs.decision import SeatedMenus
 from gpupilot_envs.fleet.episodes import Episodes
 from gpupilot_envs.fleet.menus import FleetMenus
@@ -17,7 +18,7 @@ from gpupilot_envs.fleet.rates import RateLibrary
 from gpupilot_envs.fleet.table import FleetTables
 from gpupilot_envs.guardrail import limits_row
 from gpupilot_envs.limits import Limits
-from gpupilot_envs.observation import SERVICE_FIELDS
+from gpupilot_envs.service_row import SERVICE_FIELDS
 
 Floats = NDArray[np.float64]
 Range = tuple[float, float]

@@ -15,8 +15,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
-from gpupilot_envs.actions import CHOICES, SIZES, Controller
+from gpupilot_envs.actions import CHOICES, SIZES
 from gpupilot_envs.allocation import Allocation
+from gpupilot_envs.controller import Controller
 from gpupilot_envs.decision import Seats, Service
 from gpupilot_envs.embedded import DEFAULT, find_profile
 from gpupilot_envs.fleet_control import FORESIGHT, FleetControl

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from gpupilot_agent import bundle as bundles
 from gpupilot_agent.bundle import Bundle
 from gpupilot_agent.signature import digest_of
-from gpupilot_envs.actions import SIZES, Controller
+from gpupilot_envs.actions import SIZES
+from gpupilot_envs.controller import Controller
 from gpupilot_envs.observation import FIELDS
 
 Shell = Callable[..., Any]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from gpupilot_agent.bundle import Bundle, save
-from gpupilot_envs.actions import SIZES, Controller
+from gpupilot_envs.actions import SIZES
+from gpupilot_envs.controller import Controller
 from gpupilot_envs.observation import FIELDS
 from gpupilot_envs.profile import load_profile
 

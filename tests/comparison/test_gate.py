@@ -18,8 +18,9 @@ from gpupilot_agent.gate import GateConfig, gate
 from gpupilot_agent.gate_data import execution_error, parts, sha256
 from gpupilot_agent.proof import Code, Proof, json_schema, read_proof, write_proof
 from gpupilot_agent.report.proof_page import write_proof_page
-from gpupilot_envs.actions import AXES, SIZES, Controller
+from gpupilot_envs.actions import AXES, SIZES
 from gpupilot_envs.allocation import Allocation
+from gpupilot_envs.controller import Controller
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.observation import FIELDS

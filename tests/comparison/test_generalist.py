@@ -13,7 +13,8 @@ from gpupilot_agent.bundle import Bundle, save
 from gpupilot_agent.comparison import CompareConfig, compare
 from gpupilot_agent.report.look import looks
 from gpupilot_agent.results import read_summary
-from gpupilot_envs.actions import SIZES, Controller
+from gpupilot_envs.actions import SIZES
+from gpupilot_envs.controller import Controller
 from gpupilot_envs.observation import FIELDS
 
 

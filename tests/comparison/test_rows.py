@@ -18,7 +18,8 @@ from gpupilot_agent.comparison.tasks import Score, Window
 from gpupilot_agent.perfect import PRICES
 from gpupilot_agent.report import write_report
 from gpupilot_agent.results import Impossible, Row, Summary, read_summary
-from gpupilot_envs.actions import SIZES, Controller
+from gpupilot_envs.actions import SIZES
+from gpupilot_envs.controller import Controller
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.observation import FIELDS
 

@@ -18,7 +18,8 @@ from gpupilot_agent.explanation.drivers import usual
 from gpupilot_agent.explanation.outlook import outlook
 from gpupilot_agent.explanation.telling import document, why
 from gpupilot_agent.recorder import record
-from gpupilot_envs.actions import SIZES, Controller
+from gpupilot_envs.actions import SIZES
+from gpupilot_envs.controller import Controller
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.observation import FIELDS
 from gpupilot_envs.workload.trace import RateTrace

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from gpupilot_agent.bundle import Bundle
-from gpupilot_envs.actions import SIZES, Controller
+from gpupilot_envs.actions import SIZES
 from gpupilot_envs.allocation import Allocation
+from gpupilot_envs.controller import Controller
 from gpupilot_envs.decision import Service
 from gpupilot_envs.fleet.assemble import SteadyStates, assemble
 from gpupilot_envs.fleet.menus import FleetMenus

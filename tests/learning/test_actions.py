@@ -17,9 +17,7 @@ from gpupilot_envs.actions import (
     CHOICES,
     KNOB_FIELDS,
     NEUTRAL,
-    REFERENCE_PRICE,
     SIZES,
-    Controller,
     action_table,
     advise,
     allow,
@@ -28,6 +26,8 @@ from gpupilot_envs.actions import (
     knobs_row,
     remember,
 )
+from gpupilot_envs.controller import REFERENCE_PRICE, Controller
+from gpupilot_envs.followed import relative_miss
 from gpupilot_envs.following import (
     ANCHORS,
     HISTORY_ROWS,
@@ -37,7 +37,6 @@ from gpupilot_envs.following import (
     Known,
     follow,
     fresh_rows,
-    relative_miss,
 )
 from gpupilot_envs.observation import ADVICE_FIELDS
 from gpupilot_envs.queueing import Knobs, needs, settle

@@ -14,8 +14,9 @@ from gpupilot_agent.bundle import Bundle
 from gpupilot_agent.evaluation import Estimate, Interval
 from gpupilot_agent.finetune import FineTuneConfig, FineTuned, Judged, divided, fine_tune
 from gpupilot_agent.training_config import TrainConfig
-from gpupilot_envs.actions import AXES, SIZES, Controller
+from gpupilot_envs.actions import AXES, SIZES
 from gpupilot_envs.allocation import Allocation
+from gpupilot_envs.controller import Controller
 from gpupilot_envs.embedded import find_profile
 from gpupilot_envs.errors import TraceInvalid
 from gpupilot_envs.limits import Limits, Targets

@@ -12,7 +12,8 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from gpupilot_agent.ppo_vec_env import FleetVecEnv
-from gpupilot_envs.actions import NEUTRAL, SIZES, Controller
+from gpupilot_envs.actions import NEUTRAL, SIZES
+from gpupilot_envs.controller import Controller
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.fleet_control import FleetControl
 from gpupilot_envs.following import PERIOD_S

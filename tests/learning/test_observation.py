@@ -13,8 +13,14 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from gpupilot_envs import observation
-from gpupilot_envs.actions import AXES, CHOICES, SIZES, Controller, knobs_row
+from gpupilot_envs.actions import (
+    AXES,
+    CHOICES,
+    SIZES,
+    knobs_row,
+)
 from gpupilot_envs.allocation import Allocation
+from gpupilot_envs.controller import Controller
 from gpupilot_envs.decision import Seats, Service, observe_one
 from gpupilot_envs.following import fresh_rows
 from gpupilot_envs.gear_guard import fresh_actuator_rows

@@ -31,7 +31,8 @@ from gpupilot_agent.ppo_vec_env import FleetVecEnv
 from gpupilot_agent.training import BUNDLE, CHECKPOINT, LOG, train
 from gpupilot_agent.training_config import PpoSettings, Progress, TrainConfig
 from gpupilot_agent.training_data import Material
-from gpupilot_envs.actions import NEUTRAL, Controller
+from gpupilot_envs.actions import NEUTRAL
+from gpupilot_envs.controller import Controller
 from gpupilot_envs.errors import BundleRefused, InputInvalid
 from gpupilot_envs.fleet_control import FleetControl
 from gpupilot_envs.objective import first_price
