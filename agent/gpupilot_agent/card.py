@@ -215,18 +215,26 @@ def _by_slice(card: Mapping[str, Any]) -> str:
             str(row["services"]),
             _percent(1.0 - row["classical_late_ratio"]),
             _percent(1.0 - row["late_ratio"]),
-            f"{100 * row['difference']:+.1f} %",
-            f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f} %",
+            "-" if row["difference"] is None else f"{100 * row['difference']:+.1f} %",
+            "-" if row["low"] is None else f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f} %",
         )
         for row in card.get("slices", ())
     ]
     if not rows:
         return "Not measured."
     head = (
-        "GPU time plus priced lateness against its own classical controller on the same validation "
-        "services, interval level; below 0 % it pays less; 95 % bootstrap intervals over services."
+        "Against its own classical controller on the same validation services, interval level: "
+        "late requests of both at the same prices, then GPU time at equal attainment; below 0 % it "
+        "needs less; 95 % bootstrap intervals over services."
     )
-    columns = ("services", "number", "in time %, classical", "in time %", "pays", "95 % interval")
+    columns = (
+        "services",
+        "number",
+        "in time %, classical",
+        "in time %",
+        "at equal attainment",
+        "95 % interval",
+    )
     return f"{head}\n\n" + _table(columns, rows)
 
 

@@ -106,13 +106,13 @@ def slices_table(trained: Trained) -> str:
             f"{100 * (1 - row['late_ratio']):.2f} %",
             f"{row['classical_cost_ratio']:.3f}",
             f"{row['cost_ratio']:.3f}",
-            percent(row["difference"]),
-            f"{percent(row['low'])} to {percent(row['high'])}",
+            NONE if row["difference"] is None else percent(row["difference"]),
+            NONE if row["low"] is None else f"{percent(row['low'])} to {percent(row['high'])}",
         )
         for row in trained.bundle.card.get("slices", ())
     ]
     both = ("in time, classical", "learned", "cost, classical", "learned")
-    return table(("services", "number", *both, "pays", "95 % interval"), rows)
+    return table(("services", "number", *both, "at equal attainment", "95 % interval"), rows)
 
 
 def regrets_table(trained: Trained) -> str:
