@@ -17,6 +17,7 @@ from gpupilot_agent.training_seeds import best_of, train_seeds
 from gpupilot_envs.embedded import find_profile
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.fleet.table import FleetTable, FleetTables
+from gpupilot_envs.gears import GEAR_FIELDS
 from gpupilot_envs.workload.splits import Split
 from gpupilot_envs.workload.trace import DAY_S, RateTrace, write_trace
 
@@ -89,6 +90,29 @@ def test_traffic_that_is_handed_over_is_used(tmp_path: Path) -> None:
 def test_no_traffic_at_all_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputInvalid, match="traces"):
         prepare(TrainConfig(out=tmp_path, generated=0))
+
+
+def test_services_named_so_get_every_gear_at_every_objective(tmp_path: Path) -> None:
+    """The objectives differ in what a gear carries, so each has a menu of its own."""
+    cpu = ("mobilenetv4-cpu",)
+    config = TrainConfig(
+        out=tmp_path, profiles=cpu, geared=cpu, generated=2, objectives=(0.95, 0.99)
+    )
+    drawn = prepare(config).train.draw(np.random.default_rng(0), 200)
+    menus = drawn.menus
+    allowed = menus.gears > 1
+    assert 0.3 < allowed.mean() < 0.7
+    rows = menus.rows[np.arange(200), menus.running]
+    assert (drawn.service[allowed, 0] == rows[allowed, 0]).all()
+    assert (drawn.tables[np.arange(200), menus.running] == drawn.episodes.profile)[allowed].all()
+    stated = menus.rows[np.arange(200), :, GEAR_FIELDS.index("cpu_milli")] == 1000.0
+    assert (drawn.unit_rps == (menus.rows[:, :, 0] * stated).max(axis=1)).all()
+    assert (drawn.unit_share == 1.0).all()
+
+
+def test_only_profiles_that_are_trained_on_can_have_gears(tmp_path: Path) -> None:
+    with pytest.raises(InputInvalid, match="geared"):
+        TrainConfig(out=tmp_path, geared=("mobilenetv4-cpu",))
 
 
 def test_several_seeds_leave_the_best_of_them(tmp_path: Path) -> None:
