@@ -40,9 +40,9 @@ COARSEST_S = 600.0
 
 SUMMARY = (
     "The policy that ships with gpupilot: one set of weights for every service like those below, "
-    "without tuning. It moves the margin, hold, rounding, memory and anchor of a queueing "
-    "controller, decision by decision, so as to hold the fewest GPUs at which the share of "
-    "requests in time meets the objective."
+    "without tuning. It moves the margin, hold, rounding, memory, anchor and horizon of a queueing "
+    "controller and the patience of a planner of gears, decision by decision, so as to hold the "
+    "fewest GPUs at which the share of requests in time meets the objective."
 )
 
 
