@@ -28,6 +28,7 @@ from gpupilot_envs.actions import (
 from gpupilot_envs.compiled import compiled
 from gpupilot_envs.controller import REFERENCE_PRICE, Controller
 from gpupilot_envs.doubt import doubt
+from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.following import Known, Ring, follow, fresh_rows
 from gpupilot_envs.gear_guard import fresh_actuator_rows, remember_gear, restrain_gear
 from gpupilot_envs.gear_sight import ask_for_gear, see_gears, weigh_gears
@@ -285,7 +286,12 @@ class Seats:
             now_s: Time of the decision, shape ``(n,)``.
             strange: Whose observation the policy was not trained on, shape ``(n,)``; ``None``
                 where it is in training.
+
+        Raises:
+            InputInvalid: The actions have another shape: a kernel would read beyond them.
         """
+        if actions.shape != self.before.shape:
+            raise InputInvalid("actions", actions.shape, f"one index per axis, {self.before.shape}")
         granted = np.empty(self.n, dtype=np.int64)
         _decide_all(
             actions,

@@ -108,7 +108,7 @@ def test_flapping_lowers_the_return_at_the_event_level() -> None:
     """Alternating the boldest and the most careful action against holding the middle."""
 
     def flap(step: int, _seen: np.ndarray) -> tuple[int, ...]:
-        return (0, 0, 0, 0, 0) if step % 2 else (8, 0, 6, 0, 0)
+        return (0, 0, 0, *NEUTRAL[3:]) if step % 2 else (8, 0, 6, *NEUTRAL[3:])
 
     worse = _returns(_neutral) - _returns(flap)
     assert worse.mean() > worse.std(ddof=1) / np.sqrt(len(worse))

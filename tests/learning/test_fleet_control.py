@@ -185,6 +185,13 @@ def test_a_target_without_room_tells_no_price(make_scenarios: MakeScenarios) -> 
     assert totals.cost_ratio > 0.0
 
 
+def test_actions_of_another_schema_are_refused(make_scenarios: MakeScenarios) -> None:
+    control = FleetControl(4, make_scenarios(), multiplier=25.0)
+    control.reset(np.random.default_rng(0), stagger=False)
+    with pytest.raises(InputInvalid, match="actions"):
+        control.step(np.zeros((4, len(NEUTRAL) - 2), dtype=np.int64))
+
+
 def test_services_must_come_in_whole_groups(make_scenarios: MakeScenarios) -> None:
     with pytest.raises(InputInvalid, match="multiple of the 8 copies"):
         FleetControl(12, make_scenarios(), multiplier=25.0, copies=8)

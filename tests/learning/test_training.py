@@ -41,6 +41,8 @@ from gpupilot_envs.workload.trace import RateTrace
 
 MakeScenarios = Callable[..., Scenarios]
 
+LEANEST = (0, 0, 0, *NEUTRAL[3:])
+
 TINY = PpoSettings(n_steps=16, batch_size=256, n_epochs=4, hidden=16, critic_updates=1)
 
 
@@ -109,7 +111,7 @@ def test_episode_0_is_the_classical_controller(make_scenarios: MakeScenarios) ->
 
 
 def _boldest(seen: np.ndarray, _masks: np.ndarray) -> np.ndarray:
-    return np.tile((0, 0, 0, 0, 0), (len(seen), 1))
+    return np.tile(LEANEST, (len(seen), 1))
 
 
 def test_ppo_finds_the_known_optimum_of_a_tiny_world(make_scenarios: MakeScenarios) -> None:
@@ -123,7 +125,7 @@ def test_ppo_finds_the_known_optimum_of_a_tiny_world(make_scenarios: MakeScenari
     after = score(scenarios, layers_policy(model).act, seed=9, services=16, steps=40)
     best = score(
         scenarios,
-        lambda seen, _masks: np.tile((0, 0, 0, 0, 0), (len(seen), 1)),
+        lambda seen, _masks: np.tile(LEANEST, (len(seen), 1)),
         seed=9,
         services=16,
         steps=40,
