@@ -105,6 +105,12 @@ class Requests:
         """When the last request was sent."""
         return float(self.sent_s[-1])
 
+    @property
+    def latency_mean_s(self) -> float | None:
+        """Mean latency of what was answered after the warm-up, pauses included."""
+        counts = self.ok & ~self.warm_up
+        return float(self.latency_s[counts].mean()) if counts.any() else None
+
     def calm_spans_s(self) -> tuple[tuple[float, float], ...]:
         """Return the times that count: after the warm-up, without pauses and what they left behind.
 

@@ -278,6 +278,27 @@ def test_overhead_is_what_the_gateway_saw_beyond_the_server() -> None:
     assert "saw less than the server" in refused.refusal
 
 
+def test_overhead_is_what_users_waited_where_they_tell() -> None:
+    recording = recorded()
+    readings = tuple(
+        replace(r, queue_time_s=0.004, compute_time_s=0.012) for r in recording.readings
+    )
+    served = with_details(replace(recording, readings=readings), latency_mean_s=0.0185)
+    done = calibrate([served] * 3, BASE, when="2026-01-01", users_s=[0.020, None, 0.021])
+    (overhead,) = (f for f in done.findings if f.parameter == "overhead_ms")
+    assert overhead.values == {"": pytest.approx(4.5)}
+    assert overhead.source.startswith("median over 2 runs of users' mean latency")
+
+
+def test_a_long_queue_says_nothing_of_the_overhead() -> None:
+    recording = recorded()
+    readings = tuple(replace(r, queue_time_s=0.4, compute_time_s=0.012) for r in recording.readings)
+    overloaded = with_details(replace(recording, readings=readings), latency_mean_s=0.414)
+    done = calibrate([overloaded], BASE, when="2026-01-01", users_s=[0.6])
+    (overhead,) = (f for f in done.findings if f.parameter == "overhead_ms")
+    assert overhead.values == {"": pytest.approx(2.0)}
+
+
 def test_cold_starts_come_from_kubernetes_or_from_pending_windows() -> None:
     recording = recorded()
     column = tuple(20.0 + k if k < 5 else None for k in range(len(recording.readings)))

@@ -249,7 +249,7 @@ def test_trace_on_which_the_focus_loses_or_misses_is_named(
 
     worse = [f.text for f in findings(edited(lose)) if f.verdict == "worse"]
     assert worse == [
-        "queueing met the target but cost more than the cheapest on "
+        "As they ran, queueing met the target but cost more than the cheapest on 1 of 2 traces: "
         "slow (against static: +25.0 %).",
         "queueing missed on quick (80 %).",
     ]

@@ -80,6 +80,14 @@ def test_what_cannot_be_judged_is_one_sentence(runs: Path, tmp_path: Path, case:
     assert "\n" not in str(found.exception)
 
 
+def test_runs_that_judge_never_calibrate(runs: Path, tmp_path: Path) -> None:
+    words = ["calibrate", str(runs / "light"), "-o", str(tmp_path / "made.yaml")]
+    found = CliRunner().invoke(app, words)
+    assert isinstance(found.exception, GpupilotError)
+    assert "held out" in str(found.exception)
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_number_has_a_name_for_people() -> None:
     from gpupilot_envs.fidelity.comparison import LIMITS
 

@@ -69,6 +69,15 @@ def test_overload_is_judged_by_its_growth_alone(queue: Any, folders: dict[float,
     assert not cells(of(folders[1.2], queue.service(slower=1.05)))["growth_ratio"].passed
 
 
+def test_the_load_measured_before_the_run_decides_what_is_judged(
+    queue: Any, folders: dict[float, Path]
+) -> None:
+    run = read_run(folders[0.8]).model_copy(update={"load_ratio": 0.97})
+    found = compare(queue.service(), run, requests_of(folders[0.8], run), batch_mean=None, seeds=1)
+    assert found.load_ratio == 0.97
+    assert cells(found)["latency_p50_s"].limit is None
+
+
 def test_below_saturation_growth_is_not_shown(queue: Any, folders: dict[float, Path]) -> None:
     assert set(cells(of(folders[0.5], queue.service()))) == set(LIMITS) - {"growth_ratio"}
 

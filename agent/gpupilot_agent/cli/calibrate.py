@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "gpupilot calibrate records/shop/recording.parquet --out models/shop",
     "gpupilot calibrate light.parquet heavy.parquet two-instances.parquet -o shop.yaml",
+    "gpupilot calibrate recordings/cpu/cal-* -o cpu.yaml",
     "gpupilot calibrate day.csv --out models/day",
     "gpupilot calibrate records/shop/recording.parquet \\\n"
     "  --base my.yaml --out models/shop --json",
@@ -39,7 +40,8 @@ def calibrate(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="Recordings of one service, or one rate trace with columns t_s, rps.",
+            help="Recordings of one service, folders of recorded runs among them, or one rate "
+            "trace with columns t_s, rps.",
             metavar="FILE...",
         ),
     ],
@@ -73,16 +75,17 @@ def calibrate(
 
     places = _places(out)
     service = find_profile(base)
-    recorded = [path for path in sources if _is_recording(path)]
+    recorded = [path for path in sources if _is_run(path) or _is_recording(path)]
     if recorded and len(recorded) != len(sources):
         raise InputInvalid(
             "FILE", str(next(p for p in sources if p not in recorded)), "a recording"
         )
+    seen = [_recorded(path) for path in recorded]
     if not recorded and len(sources) != 1:
         raise InputInvalid("FILE", f"{len(sources)} traces", "one trace, or recordings")
-    traces = [_read_traffic(path) for path in sources]
+    traces = [_read_traffic(path) for path in ([s.path for s in seen] or sources)]
     times = None if arrivals is None else read_arrivals(arrivals)
-    found = _service(recorded, service) if recorded else None
+    found = _service(seen, service) if recorded else None
     model: WorkloadModel | None = None
     too_little = ""
     if places.traffic is not None:
@@ -101,6 +104,38 @@ def calibrate(
         tell(f"no traffic model: {too_little}")
     if found is not None and found.profile is None:
         raise typer.Exit(ExitCode.ANSWER_IS_NO)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """A recording, and the mean latency that its users measured where they are recorded too."""
+
+    path: Path
+    users_s: float | None = None
+
+
+def _is_run(path: Path) -> bool:
+    from gpupilot_envs.runs import CARD
+
+    return (path / CARD).is_file()
+
+
+def _recorded(path: Path) -> _Seen:
+    """Return a recording, or that of a run's folder.
+
+    Raises:
+        InputInvalid: The run is held out to judge the result.
+    """
+    from gpupilot_envs.runs import RECORDING, REQUESTS, read_run, requests_of
+
+    if not _is_run(path):
+        return _Seen(path=path)
+    card = read_run(path)
+    if card.purpose == "fidelity":
+        raise InputInvalid("FILE", str(path), "a run that is not held out (purpose: fidelity)")
+    logged = (path / REQUESTS).is_file()
+    users_s = requests_of(path, card).latency_mean_s if logged else None
+    return _Seen(path=path / RECORDING, users_s=users_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,14 +185,18 @@ def _traffic(
         return None, str(error)
 
 
-def _service(sources: Sequence[Path], base: ServiceProfile) -> Calibration:
+def _service(sources: Sequence[_Seen], base: ServiceProfile) -> Calibration:
     from gpupilot_envs.calibration.fitting import calibrate as calibrate_service
     from gpupilot_envs.workload.recording import read_recording
 
-    newest_s = max(source.stat().st_mtime for source in sources)
+    newest_s = max(source.path.stat().st_mtime for source in sources)
     written = datetime.fromtimestamp(newest_s, UTC).date().isoformat()
-    recordings = [read_recording(source) for source in sources]
-    return calibrate_service(recordings, base, when=f"recorded until {written}")
+    return calibrate_service(
+        [read_recording(source.path) for source in sources],
+        base,
+        when=f"recorded until {written}",
+        users_s=[source.users_s for source in sources],
+    )
 
 
 def _write_fit(places: _Places, found: Calibration) -> None:

@@ -70,7 +70,8 @@ def fidelity(
     if as_json:
         show.as_json(report.document(found, names))
     else:
-        show.table("predicted against measured", report.COLUMNS, report.rows(found))
+        for run in found:
+            show.table(report.heading(run), report.COLUMNS, report.rows(run))
         show.line(report.verdict(found))
     if not all(run.passed for run in found):
         raise typer.Exit(ExitCode.ANSWER_IS_NO)

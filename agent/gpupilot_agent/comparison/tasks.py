@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gpupilot_agent.comparison.building import build, proven
 from gpupilot_agent.comparison.contenders import Contender
+from gpupilot_agent.comparison.fingerprint import fingerprint
 from gpupilot_agent.comparison.scene import Scene, play, total
 from gpupilot_agent.comparison.traffic import Piece
 from gpupilot_agent.evaluation import recovery_s
@@ -65,6 +66,7 @@ class Task:
         """Hash of what determines the result; names do not enter."""
         described = {
             "version": VERSION,
+            "code": fingerprint(__name__),
             "scene": self.scene.identity(),
             "policy": self.contender.identity(),
             "trace": self.pieces[0].origin_sha256,

@@ -16,7 +16,7 @@ from gpupilot_envs.atomic import write_bytes, write_text
 from gpupilot_envs.fidelity.comparison import LIMITS, Cell, RunFidelity
 
 FORMAT = "gpupilot/fidelity-v1"
-COLUMNS = ("run", "number", "measured", "95 % interval", "predicted", "error", "limit", "verdict")
+COLUMNS = ("number", "measured", "95 % of it", "predicted", "error", "limit", "verdict")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +35,13 @@ class Unit:
     digits: int = 2
     suffix: str = ""
 
+    def plain(self, value: float) -> str:
+        """Return a value without its unit."""
+        return f"{self.scale * value:.{self.digits}f}"
+
     def text(self, value: float) -> str:
         """Return a value with its unit."""
-        return f"{self.scale * value:.{self.digits}f}{self.suffix}"
+        return f"{self.plain(value)}{self.suffix}"
 
 
 def _milliseconds(words: str) -> Unit:
@@ -68,9 +72,21 @@ def title(run: RunFidelity) -> str:
     return f"{run.card.flavour}/{run.card.name}"
 
 
-def rows(runs: Iterable[RunFidelity]) -> list[tuple[str, ...]]:
-    """Return the table, one row for each number of each run."""
-    return [(title(run), *_row(cell)) for run in runs for cell in run.cells]
+def heading(run: RunFidelity) -> str:
+    """Return what a run was, in one line."""
+    card = run.card
+    batching = (
+        f"batches up to {card.batching.max_batch}" if card.batching.enabled else "no batching"
+    )
+    return (
+        f"{title(run)}: load {run.load_ratio:.2f}, {card.replicas} x {card.instances} instances, "
+        f"{batching}, {run.requests} requests"
+    )
+
+
+def rows(run: RunFidelity) -> list[tuple[str, ...]]:
+    """Return one row for each number of a run."""
+    return [_row(cell) for cell in run.cells]
 
 
 def verdict(runs: Sequence[RunFidelity]) -> str:
@@ -119,8 +135,10 @@ def markdown(runs: Sequence[RunFidelity]) -> str:
         cells = {cell.name: cell for cell in run.cells}
         errors = [_error_text(cells[name]) if name in cells else "" for name in names]
         lines.append(_line([title(run), f"{run.load_ratio:.2f}", *errors]))
-    numbers = [_line(COLUMNS), _line(["---"] * len(COLUMNS)), *map(_line, rows(runs))]
-    return "\n".join([*lines, "", *numbers]) + "\n"
+    for run in runs:
+        table = [_line(COLUMNS), _line(["---"] * len(COLUMNS)), *map(_line, rows(run))]
+        lines += ["", f"**{heading(run)}**", "", *table]
+    return "\n".join(lines) + "\n"
 
 
 def picture(runs: Sequence[RunFidelity]) -> Picture:
@@ -148,7 +166,7 @@ def _row(cell: Cell) -> tuple[str, ...]:
     unit = UNITS[cell.name]
     interval = ""
     if cell.low is not None and cell.high is not None:
-        interval = f"{unit.text(cell.low)} to {unit.text(cell.high)}"
+        interval = f"{unit.plain(cell.low)} to {unit.plain(cell.high)}"
     return (
         unit.words,
         unit.text(cell.measured),

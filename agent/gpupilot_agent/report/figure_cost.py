@@ -133,10 +133,9 @@ def _row(axes: Axes, at: int, row: _Row, look: Look) -> None:
 
 def _bounds(axes: Axes, reading: Reading, looks: Looks, rows: int) -> None:
     read = reading.summary.at_attainment.get(f"{reading.level:g}", {})
-    for name, (_, role) in reading.roles.items():
-        cost = read.get(name)
-        if role != "bound" or cost is None:
-            continue
+    bounds = [name for name, (_, role) in reading.roles.items() if role == "bound"]
+    costs = sorted((cost, name) for name in bounds if (cost := read.get(name)) is not None)
+    for at, (cost, name) in enumerate(costs):
         look = looks[name]
         axes.plot(
             [cost, cost],
@@ -146,7 +145,9 @@ def _bounds(axes: Axes, reading: Reading, looks: Looks, rows: int) -> None:
             linewidth=look.width,
             zorder=1,
         )
-        axes.text(cost, -0.7, f"{name} {cost:.2f}", ha="center", color=MUTED, fontsize=7.5)
+        # the cheapest is named to its left, so that two close bounds can both be read
+        side = "center" if len(costs) == 1 else "right" if at == 0 else "left"
+        axes.text(cost, -0.7, f"{name} {cost:.2f}", ha=side, color=MUTED, fontsize=7.5)
 
 
 def _cross(colour: str) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from gpupilot_agent.evaluation import gap_closed
 from gpupilot_agent.report.reading import Reading, Relative, Verdict, percent
 
 _RIVALS = 3
+_WORST = 4
+"""Rivals and lost traces that are named; tables hold all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,17 +183,24 @@ def _by_trace(reading: Reading) -> list[Finding]:
 
 def _losses(reading: Reading) -> list[Finding]:
     focus = reading.focus
-    beaten = []
+    beaten: list[tuple[float, str]] = []
     for trace in reading.summary.traces:
         winner = reading.winner(trace)
         if winner in (None, focus) or not reading.meets(reading.summary.traces[trace][focus]):
             continue
         relative = reading.spent(focus, str(winner), trace)
         if relative is not None and relative.value > 0.0 and not relative.within_error:
-            beaten.append(f"{trace} (against {winner}: {100 * relative.value:+.1f} %)")
+            more = f"{trace} (against {winner}: {100 * relative.value:+.1f} %)"
+            beaten.append((relative.value, more))
     if not beaten:
         return []
-    text = f"{focus} met the target but cost more than the cheapest on {listing(beaten)}."
+    worst = [more for _, more in sorted(beaten, reverse=True)[:_WORST]]
+    count = f"{len(beaten)} of {len(reading.summary.traces)} traces"
+    most = ", most of all" if len(beaten) > _WORST else ":"
+    text = (
+        f"As they ran, {focus} met the target but cost more than the cheapest on {count}{most} "
+        f"{listing(worst)}."
+    )
     return [Finding(verdict="worse", text=text)]
 
 

@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
+from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from gpupilot_agent.report.canvas import Picture, render, sheet, style
-from gpupilot_agent.report.look import INK, LATE, MUTED
+from gpupilot_agent.report.look import INK, LATE, MUTED, css
+from gpupilot_agent.report.templates import page_style, template
 from gpupilot_envs.atomic import write_bytes, write_text
 from gpupilot_envs.calibration.findings import Finding, Points
 from gpupilot_envs.calibration.fitting import Calibration, as_document
 
 FORMAT = "gpupilot/fit-v1"
-_PAGE = """\
-<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>
-:root {{ color-scheme: light dark }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
-  padding: 0 1rem }}
-table {{ border-collapse: collapse; width: 100% }}
-td, th {{ text-align: left; vertical-align: top; padding: .4rem .8rem .4rem 0;
-  border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent) }}
-figure {{ margin: 2rem 0; background: #fffffe }} svg {{ max-width: 100%; height: auto }}
-</style>
-<h1>{title}</h1><p>{verdict}</p>
-<table><thead><tr><th>parameter<th>value<th>error<th>read from, or why not</tr></thead>
-<tbody>{rows}</tbody></table>
-<figure>{picture}</figure></html>
-"""
 
 
 def write_fit_report(base: Path, found: Calibration) -> None:
@@ -51,26 +35,29 @@ def write_fit_report(base: Path, found: Calibration) -> None:
 
 
 def _page(found: Calibration, picture: Picture | None) -> str:
-    name = "no profile" if found.profile is None else found.profile.name
-    verdict = (
+    light, dark = css(())
+    headline = (
         "The time of a batch cannot be told, so there is no profile."
         if found.profile is None
         else "What was not found is as in the base profile."
     )
-    return _PAGE.format(
-        title=escape(f"Calibration: {name}"),
-        verdict=verdict,
-        rows="".join(_row(finding) for finding in found.findings),
-        picture="" if picture is None else picture.svg,
+    return template("fit.html").render(
+        headline=headline,
+        name="no profile" if found.profile is None else found.profile.name,
+        style=page_style(),
+        light=Markup(light),
+        dark=Markup(dark),
+        facts=(),
+        rows=[_row(finding) for finding in found.findings],
+        picture=None if picture is None else Markup(picture.svg),
     )
 
 
-def _row(finding: Finding) -> str:
+def _row(finding: Finding) -> tuple[str, ...]:
     values = ", ".join(f"{key} {value}".strip() for key, value in finding.values.items())
     error = "" if finding.error_ratio is None else f"±{100 * finding.error_ratio:.1f} %"
     said = finding.refusal or "; ".join((finding.source, *finding.remarks))
-    cells = (finding.parameter, values or "as in base", error, said)
-    return "<tr>" + "".join(f"<td>{escape(cell)}" for cell in cells) + "</tr>"
+    return finding.parameter, values or "as in base", error, said
 
 
 def _picture(findings: Sequence[Finding]) -> Picture | None:

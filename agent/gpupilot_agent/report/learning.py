@@ -13,7 +13,7 @@ from gpupilot_agent.report.figure_map import map_figure
 from gpupilot_agent.report.learning_map import PolicyMap, policy_map
 from gpupilot_agent.report.learning_reading import Learning, read_learning
 from gpupilot_agent.report.look import css
-from gpupilot_agent.report.writing import page_style, template
+from gpupilot_agent.report.templates import page_style, template
 from gpupilot_envs.atomic import write_text
 
 REPORT = "learning.html"

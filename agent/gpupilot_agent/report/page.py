@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpupilot_agent.report.findings import listing
 from gpupilot_agent.report.reading import Reading, percent
 
 
@@ -83,6 +84,12 @@ def limits(reading: Reading) -> list[str]:
         lines.append(
             "clairvoyant knows the mean rate of every minute to come and nothing finer; its "
             "margin is chosen in hindsight, run by run."
+        )
+    lonely = [family for family in reading.summary.families if len(reading.windows(family)) == 1]
+    if lonely:
+        lines.append(
+            f"Of {listing(lonely)} one window was scored: their intervals cover arrivals and "
+            "trainings, not other hours or days, and are too narrow."
         )
     if len(reading.summary.traces) < 5:
         lines.append(

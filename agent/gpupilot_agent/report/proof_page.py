@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
-import jinja2
-
 from gpupilot_agent.proof import Proof
+from gpupilot_agent.report.templates import template
 from gpupilot_agent.results import Metric
 from gpupilot_envs.atomic import write_text
 
@@ -25,12 +23,16 @@ def write_proof_page(path: Path, proof: Proof) -> None:
     Raises:
         OutputRefused: The file cannot be written.
     """
-    source = (resources.files("gpupilot_agent.report") / "proof.html").read_text("utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"percent": _percent, "number": _number, "change": _change}
     costs = [result.cost_at_equal_attainment for result in proof.baselines.values()]
-    page = environment.from_string(source)
-    write_text(path, page.render(proof=proof, bars=_bars(costs), span=100.0 * _reach(costs)))
+    page = template("proof.html").render(
+        proof=proof,
+        bars=_bars(costs),
+        span=100.0 * _reach(costs),
+        percent=_percent,
+        number=_number,
+        change=_change,
+    )
+    write_text(path, page)
 
 
 def _bars(costs: list[Metric]) -> list[Bar | None]:

@@ -120,6 +120,16 @@ class Reading:
         seen = {*hashes.get("tuned_on", {}).values(), *hashes.get("trained_on", {}).values()}
         return [name for name, sha256 in hashes["traces"].items() if sha256 in seen]
 
+    def windows(self, family: str) -> list[float]:
+        """Return the hours of every scored window of a family's traces."""
+        traces = self.summary.config["traces"].values()
+        return [
+            (window["end_s"] - window["start_s"]) / 3600.0
+            for trace in traces
+            if trace["family"] == family
+            for window in trace["windows"]
+        ]
+
     def winner(self, trace: str) -> str | None:
         """Return the cheapest contestant that meets the target on a trace, if any does."""
         scores = self.summary.traces[trace]

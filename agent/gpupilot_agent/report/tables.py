@@ -39,22 +39,38 @@ def levels(reading: Reading) -> str:
 
 
 def references(reading: Reading) -> str:
-    """Return the learned policy against each reference, overall and family by family."""
-    rows = [row for row in reading.summary.rows if row.relative.mean is not None or row.note]
-    families = list(reading.summary.families)
-    head = ("policy", "against", "at", "difference", *families, "")
+    """Return the learned policy against each reference over all traces."""
+    rows = [
+        row
+        for row in reading.summary.rows
+        if row.relative.mean is not None or (row.note and row.kind != "bursts")
+    ]
     body = [
         (
             escape(row.policy),
             escape(f"{row.against}, late requests" if row.kind == "bursts" else row.against),
             "&ndash;" if row.attainment is None else percent(row.attainment),
             _change(row.relative),
-            *(_change(row.families.get(family, _UNKNOWN)) for family in families),
             f'<span class="why">{escape(row.note)}</span>',
         )
         for row in rows
     ]
-    return _table(head, body)
+    return _table(("policy", "against", "at", "difference", ""), body)
+
+
+def references_by_family(reading: Reading) -> str:
+    """Return the learned policy against each reference on each family, at the objective."""
+    rows = [row for row in reading.summary.rows if row.attainment == reading.target]
+    names = {row.policy for row in rows}
+    head = [row.against if len(names) == 1 else f"{row.policy} / {row.against}" for row in rows]
+    body = [
+        (
+            escape(_family(reading, family)),
+            *(_change(row.families.get(family, _UNKNOWN)) for row in rows),
+        )
+        for family in reading.summary.families
+    ]
+    return _table(("family", *head), body)
 
 
 def families(reading: Reading) -> str:
@@ -66,7 +82,7 @@ def families(reading: Reading) -> str:
             f"{_attained(reading, score.attainment_ratio)}{_cell(score.at_attainment[level], 2)}"
             for score in scores.values()
         ]
-        rows.append((escape(family), *cells))
+        rows.append((escape(_family(reading, family)), *cells))
     return _table(("family", *reading.summary.policies), rows)
 
 
@@ -149,6 +165,12 @@ def _overall_row(reading: Reading, name: str, score: Score) -> Row:
         _cell(score.pod_restarts, 1),
         _cell(score.recovery_s, 0),
     )
+
+
+def _family(reading: Reading, family: str) -> str:
+    """Return a family's name with how much of it was scored."""
+    hours = reading.windows(family)
+    return f"{family} ({len(hours)} x {sum(hours) / len(hours):.2g} h)"
 
 
 def _attained(reading: Reading, metric: Metric) -> str:

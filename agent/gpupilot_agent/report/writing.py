@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -18,12 +16,11 @@ from gpupilot_agent.report.findings import findings, headline
 from gpupilot_agent.report.look import Look, css, looks
 from gpupilot_agent.report.reading import Reading
 from gpupilot_agent.report.series import read_strips
+from gpupilot_agent.report.templates import page_style, template
 from gpupilot_agent.results import read_summary
 from gpupilot_envs.atomic import write_bytes, write_text
 
 REPORT = "report.html"
-
-_FILES = resources.files("gpupilot_agent.report")
 
 
 def write_report(result_dir: Path) -> Path:
@@ -103,7 +100,7 @@ def _html(
     panels: dict[str, Picture],
 ) -> str:
     light, dark = css(drawn.values())
-    return template("template.html").render(
+    return template("comparison.html").render(
         headline=headline(reading),
         style=page_style(),
         light=Markup(light),
@@ -127,6 +124,7 @@ def _html(
             "levels": Markup(tables.levels(reading)),
             "traces": Markup(tables.by_trace(reading)),
             "references": Markup(tables.references(reading)),
+            "references_by_family": Markup(tables.references_by_family(reading)),
             "families": Markup(tables.families(reading)),
             "trainings": Markup(tables.trainings(reading)),
             "settings": Markup(tables.settings(reading)),
@@ -136,21 +134,3 @@ def _html(
         limits=page.limits(reading),
         command=page.command(reading),
     )
-
-
-def template(name: str) -> jinja2.Template:
-    """Return a page of this package to be filled in."""
-    source = (_FILES / name).read_text("utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["unbroken"] = _unbroken
-    return environment.from_string(source)
-
-
-def page_style() -> Markup:
-    """Return the rules that all pages share; colours are the page's own variables."""
-    return Markup((_FILES / "page.css").read_text("utf-8"))
-
-
-def _unbroken(text: str) -> str:
-    """Return the text with numbers kept on one line with their percent sign."""
-    return text.replace(" %", "\N{NO-BREAK SPACE}%")

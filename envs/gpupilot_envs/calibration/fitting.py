@@ -41,7 +41,13 @@ class Calibration:
         return tuple(finding.sentence() for finding in self.findings)
 
 
-def calibrate(recordings: Sequence[Recording], base: ServiceProfile, *, when: str) -> Calibration:
+def calibrate(
+    recordings: Sequence[Recording],
+    base: ServiceProfile,
+    *,
+    when: str,
+    users_s: Sequence[float | None] = (),
+) -> Calibration:
     """Return ``base`` with whatever the recordings show.
 
     Args:
@@ -49,6 +55,7 @@ def calibrate(recordings: Sequence[Recording], base: ServiceProfile, *, when: st
             and two instances, other replicas.
         base: Gives everything the recordings do not show.
         when: Date of the recordings for the profile's ``measured`` block.
+        users_s: Mean latency that the users of each recording measured, where they did.
 
     Raises:
         InputInvalid: There is no recording, or they are of several services.
@@ -73,7 +80,7 @@ def calibrate(recordings: Sequence[Recording], base: ServiceProfile, *, when: st
     findings = (
         batches,
         find_noise(alone),
-        find_overhead(recordings),
+        find_overhead(recordings, users_s),
         find_cold_start(recordings),
         find_contention(alone, pairs),
         find_power(recordings),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import starmap
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpupilot_envs.calibration.findings import Finding, Points, refused
+from gpupilot_envs.signals import Signals
 from gpupilot_envs.workload.recording import Recording
 
 WINDOWS_MIN = 20
@@ -19,6 +22,9 @@ SUMMARY_MEMORY_S = 90.0
 
 SPREAD_MAX = 0.5
 """Widest acceptable spread of the windows' estimates: interquartile range over median."""
+
+LONG_QUEUE = 3.0
+"""A run whose requests waited this many executions in all says little of what is beside them."""
 
 _Z95 = 1.6449
 
@@ -66,27 +72,71 @@ def _ratios(recording: Recording) -> Iterator[float]:
             yield p95 / p50
 
 
-def find_overhead(recordings: Sequence[Recording]) -> Finding:
-    """Return ``overhead_ms``: the gateway's mean latency less Triton's queue and compute."""
-    rows = [
-        (reading.rate_rps, mean_s - reading.queue_time_s - reading.compute_time_s)
-        for recording in recordings
-        for reading, mean_s in zip(
-            recording.readings, _column(recording, "latency_mean_s"), strict=True
-        )
-        if mean_s is not None
-        and reading.rate_rps
-        and not reading.error_ratio
-        and reading.queue_time_s is not None
-        and reading.compute_time_s is not None
-    ]
+def find_overhead(recordings: Sequence[Recording], users_s: Sequence[float | None] = ()) -> Finding:
+    """Return ``overhead_ms``: what users, else the gateway, waited beyond Triton's own times.
+
+    Args:
+        recordings: Of one service.
+        users_s: Mean latency that the users of each recording measured, ``None`` where they did
+            not; it holds the way to the gateway and their own work too.
+    """
+    pairs = zip(recordings, users_s or (None,) * len(recordings), strict=True)
+    felt = [found for found in starmap(_beyond_server, pairs) if found is not None]
+    if felt:
+        source = f"median over {len(felt)} runs of users' mean latency less queue and compute"
+        return _overhead(np.array(felt, dtype=np.float64), source)
+    rows = [row for recording in recordings for row in _gateway_rows(recording)]
     if len(rows) < WINDOWS_MIN:
         return refused(
             "overhead_ms",
             f"{len(rows)} windows hold a gateway's mean latency beside Triton's times, "
             f"{WINDOWS_MIN} are needed",
         )
-    rate, rest_s = np.array(rows, dtype=np.float64).T
+    source = f"median over {len(rows)} windows of the gateway's mean less queue and compute"
+    return _overhead(np.array(rows, dtype=np.float64), source)
+
+
+def _gateway_rows(recording: Recording) -> Iterator[tuple[float, float]]:
+    """Yield the rate of each window, and its seconds outside queue and execution."""
+    means = _column(recording, "latency_mean_s")
+    for reading, mean_s in zip(recording.readings, means, strict=True):
+        server_s = _server_s(reading)
+        if mean_s is not None and reading.rate_rps and server_s is not None:
+            yield reading.rate_rps, mean_s - server_s
+
+
+def _server_s(reading: Signals) -> float | None:
+    """Return the mean time in the server's queue and execution; ``None`` where requests failed."""
+    if reading.error_ratio or reading.queue_time_s is None or reading.compute_time_s is None:
+        return None
+    return reading.queue_time_s + reading.compute_time_s
+
+
+def _beyond_server(recording: Recording, users_s: float | None) -> tuple[float, float] | None:
+    """Return the rate of a run and what its users waited beyond the server's own times.
+
+    ``None`` where a long queue makes that the difference of two large numbers.
+    """
+    rows = [
+        (r.rate_rps * r.window_s, server_s, r.compute_time_s)
+        for r in recording.readings
+        if r.rate_rps and (server_s := _server_s(r)) is not None
+    ]
+    if users_s is None or not rows:
+        return None
+    requests, server_s, compute_s = np.array(rows, dtype=np.float64).T
+    waited_s, executed_s = (
+        np.average(column, weights=requests) for column in (server_s, compute_s)
+    )
+    if waited_s > LONG_QUEUE * executed_s:
+        return None
+    length_s = sum(reading.window_s for reading in recording.readings)
+    return float(requests.sum() / length_s), float(users_s - waited_s)
+
+
+def _overhead(rows: NDArray[np.float64], source: str) -> Finding:
+    """Return the finding from rates and seconds outside the server, shape ``(n, 2)``."""
+    rate, rest_s = rows.T
     overhead_s = float(np.median(rest_s))
     points = Points(
         x_name="requests per second",
@@ -105,7 +155,7 @@ def find_overhead(recordings: Sequence[Recording]) -> Finding:
         parameter="overhead_ms",
         values={"": round(1000.0 * overhead_s, 4)},
         error_ratio=_spread(rest_s) / math.sqrt(len(rest_s)),
-        source=f"median over {len(rest_s)} windows of the gateway's mean less queue and compute",
+        source=source,
         remarks=("it grows with the load, which the profile cannot say",) if grows else (),
         points=points,
     )

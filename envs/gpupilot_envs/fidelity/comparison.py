@@ -105,7 +105,7 @@ class RunFidelity:
 
     Attributes:
         card: What ran.
-        load_ratio: Offered rate over what the calibrated service can answer.
+        load_ratio: Offered rate over saturation, as measured before the run, else as calibrated.
         requests: How many were sent.
         cells: Every number that could be compared.
     """
@@ -141,7 +141,7 @@ def compare(
     was = measured(requests, target_s=card.target_ms / 1000.0, batch_mean=batch_mean)
     said = [predicted(profile, card, requests, seed) for seed in range(seeds)]
     offered_rps = (len(requests.sent_s) - 1) / float(requests.sent_s[-1])
-    load = offered_rps / saturation_rps(profile, card)
+    load = card.load_ratio or offered_rps / saturation_rps(profile, card)
     cells = (_cell(name, was, said, load) for name in LIMITS)
     return RunFidelity(
         card=card,
