@@ -269,7 +269,9 @@ def test_where_the_rate_is_noise_the_mean_that_misses_least_stands_in(readings: 
         asked = decode(neutral, *noisy, 100.0, row, running)
         assert asked == decode(anchored, *noisy, 100.0, jumping, running)
         assert asked == int(_advised(noisy, YIELDING, running)[2])
-    assert decode(neutral, *noisy, 100.0, row, 0) < decode(neutral, *noisy, 100.0, jumping, 0)
+    margin = ADVICE_FIELDS.index("margin_rps")
+    bold = _advised(noisy, replace(YIELDING, anchor_miss=0.0), 1)[margin]
+    assert 0.0 < _advised(noisy, YIELDING, 1)[margin] < bold
 
 
 def test_where_the_rate_rises_the_forecast_stays() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpupilot_agent.world_state import dumps, loads
@@ -47,6 +47,7 @@ def test_regret_decides_how_often_a_service_comes_again(make_scenarios: MakeScen
     assert met / met.sum() == pytest.approx(curriculum.chances(), abs=0.03)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=2 * KEPT))
 def test_chances_are_a_distribution_that_rises_with_regret(regrets: list[float]) -> None:
     curriculum = Curriculum(0.5)
@@ -107,7 +108,7 @@ def test_a_policy_as_good_as_the_reference_regrets_nothing(make_scenarios: MakeS
         control.step(np.tile(np.array(NEUTRAL), (32, 1)))
     assert control.curriculum is not None
     assert len(control.curriculum.cases) >= 8
-    assert (control.curriculum.regrets == 0.0).all()
+    assert control.curriculum.regrets == pytest.approx(0.0, abs=1e-12)
 
 
 def test_a_worse_policy_is_regretted(make_scenarios: MakeScenarios) -> None:

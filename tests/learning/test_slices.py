@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gpupilot_agent.fleet_validation import neutral
-from gpupilot_agent.slices import Slice, labelled, plain, regrets, slices
-from gpupilot_envs.actions import NEUTRAL
+from gpupilot_agent.fleet_validation import Paid, neutral
+from gpupilot_agent.slices import Slice, _difference, labelled, plain, regrets, slices
 from gpupilot_envs.curriculum import FRESH, Curriculum
 from gpupilot_envs.scenarios import Ranges, Scenarios
 
@@ -18,18 +17,6 @@ MakeScenarios = Callable[..., Scenarios]
 
 WIDE = Ranges(demand_replicas=(2.0, 6.0), cold_start_s=(5.0, 180.0), faulty_share=0.5)
 SERVICES = 48
-
-
-def _lean(observations: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Ask for far too little, whoever asks."""
-    assert len(observations) == len(masks)
-    return np.tile(np.array((0, 0, 0, *NEUTRAL[3:])), (len(observations), 1))
-
-
-def _wasteful(observations: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Hold what was once needed for eight times as long."""
-    assert len(observations) == len(masks)
-    return np.tile(np.array((NEUTRAL[0], 6, *NEUTRAL[2:])), (len(observations), 1))
 
 
 def _of(scenarios: Scenarios, act: Callable[..., NDArray[np.int64]]) -> dict[str, Slice]:
@@ -54,19 +41,32 @@ def test_every_service_is_in_one_slice_of_every_kind(make_scenarios: MakeScenari
         assert sum(counts) == SERVICES, kind
 
 
-def test_what_needs_more_at_equal_attainment_is_told_so(make_scenarios: MakeScenarios) -> None:
-    worse = _of(make_scenarios(ranges=WIDE), _wasteful)["all"]
-    assert worse.cost_ratio > worse.classical_cost_ratio
-    assert worse.difference is not None
-    assert worse.low is not None
-    assert 0.0 < worse.low < worse.difference
+def _made_up(cost: float, late: float) -> Paid:
+    """Return what four services that are all alike paid."""
+    each = np.ones(4)
+    return Paid(
+        cost=cost * each,
+        late=late * each,
+        requests=each,
+        priced=cost * each,
+        telling=each.astype(np.bool_),
+    )
 
 
-def test_what_the_controller_never_was_is_not_compared(make_scenarios: MakeScenarios) -> None:
-    late = _of(make_scenarios(ranges=WIDE), _lean)["all"]
-    assert late.late_ratio > late.classical_late_ratio
-    assert late.difference is None
-    assert late.low is None
+FRONTIER = [_made_up(1.0 + k / 10.0, 0.04 / 2.0**k) for k in range(5)]
+"""A tenth of the demand more for half as many late requests."""
+
+
+@pytest.mark.parametrize(("cost", "difference"), [(1.25, 0.0), (1.5, 0.2), (1.0, -0.2)])
+def test_costs_are_compared_at_equal_attainment(cost: float, difference: float) -> None:
+    """Halfway between two settings of the controller, in the logarithm of the late share."""
+    ours = _made_up(cost, 0.04 / 2.0**2.5)
+    assert _difference(ours, FRONTIER, np.arange(4)) == pytest.approx(difference, abs=1e-9)
+
+
+@pytest.mark.parametrize("late", [0.05, 0.001])
+def test_where_the_controller_never_was_nothing_is_compared(late: float) -> None:
+    assert np.isnan(_difference(_made_up(1.2, late), FRONTIER, np.arange(4)))
 
 
 def test_bands_hold_what_they_say(make_scenarios: MakeScenarios) -> None:

@@ -106,7 +106,7 @@ def test_services_named_so_get_every_gear_at_every_objective(tmp_path: Path) -> 
     assert (drawn.service[allowed, 0] == rows[allowed, 0]).all()
     assert (drawn.tables[np.arange(200), menus.running] == drawn.episodes.profile)[allowed].all()
     stated = menus.rows[np.arange(200), :, GEAR_FIELDS.index("cpu_milli")] == 1000.0
-    assert (drawn.unit_rps == (menus.rows[:, :, 0] * stated).max(axis=1)).all()
+    assert (drawn.unit_rps == np.where(stated, menus.rows[:, :, 0], 0.0).max(axis=1)).all()
     assert (drawn.unit_share == 1.0).all()
 
 
