@@ -119,18 +119,18 @@ def test_ppo_finds_the_known_optimum_of_a_tiny_world(make_scenarios: MakeScenari
     env = _env(scenarios, n=64, copies=8)
     settings = replace(TINY, batch_size=512, learning_rate=3e-3, neutral_logit=0.5)
     model = build(env, settings, seed=1, remaining=lambda: 1.0)
-    before = score(scenarios, neutral, seed=9, services=16, steps=40)
+    before = score(scenarios, neutral, seed=9, services=16, steps=120)
     model.learn(40_000)
 
-    after = score(scenarios, layers_policy(model).act, seed=9, services=16, steps=40)
+    after = score(scenarios, layers_policy(model).act, seed=9, services=16, steps=120)
     best = score(
         scenarios,
         lambda seen, _masks: np.tile(LEANEST, (len(seen), 1)),
         seed=9,
         services=16,
-        steps=40,
+        steps=120,
     )
-    assert after.late_ratio < best.late_ratio + 0.01
+    assert after.late_ratio < 0.02
     assert after.cost_ratio < before.cost_ratio - 0.8 * (before.cost_ratio - best.cost_ratio)
 
 
