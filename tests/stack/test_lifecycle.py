@@ -6,9 +6,11 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
@@ -28,6 +30,32 @@ Waiter = Callable[[StackState, str, float], float | None]
 
 def silent(_: str) -> None:
     """Hear nothing of what takes time."""
+
+
+class Asking:
+    """Sends one request after the other in the background, and keeps what fails."""
+
+    def __init__(self, url: str) -> None:
+        self.failures: list[str] = []
+        self._url, self._ended = url, threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        picture = np.zeros((1, 3, 8, 8), dtype=np.float32)
+        with Client(self._url) as ask:
+            while not self._ended.is_set():
+                try:
+                    ask(picture)
+                except StackFailed as error:
+                    self.failures.append(str(error))
 
 
 def group_of(process: Process) -> list[int]:
@@ -92,6 +120,34 @@ def test_a_dead_replica_costs_errors_and_then_none(
     assert left_of(folder, state) == []
     assert not lifecycle.down(folder)
     assert lifecycle.status(folder) is None
+
+
+def test_servers_come_and_go_while_requests_are_answered(
+    tmp_path: Path, plan_of: Planner, value: Reader, settled: Waiter
+) -> None:
+    folder = tmp_path / "stack"
+    one = lifecycle.up(plan_of(folder, balancing="round_robin"), say=silent)
+    assert list(one.cold_starts_s) == ["triton-0"]
+    with Asking(one.gateway_url) as asking:
+        two = lifecycle.scale(folder, 2, say=silent)
+        new = 'sum(envoy_gpupilot_requests{replica="triton-1",code="200"}) > bool 5'
+        assert settled(two, new, 1.0) == 1.0
+        assert settled(two, 'sum(up{job="triton"})', 2.0) == 2.0
+        lifecycle.scale(folder, 1, say=silent)
+        before = value(two, "sum(envoy_gpupilot_requests)") or 0.0
+        assert settled(two, f"sum(envoy_gpupilot_requests) > bool {before + 5}", 1.0) == 1.0
+    assert asking.failures == []
+    assert 0.0 < two.cold_starts_s["triton-1"] < lifecycle.READY_WITHIN_S
+    gone = next(process for process in two.processes if process.name == "triton-1")
+    assert group_of(gone) == []
+    assert set(lifecycle.status(folder) or {}) == {"prometheus", "triton-0", "gateway"}
+    assert lifecycle.down(folder)
+    assert left_of(folder, two) == []
+
+
+def test_there_must_be_a_stack_to_scale(tmp_path: Path) -> None:
+    with pytest.raises(StackFailed, match="no stack in"):
+        lifecycle.scale(tmp_path, 2, say=silent)
 
 
 def test_the_real_model_answers_as_onnxruntime_does(

@@ -12,6 +12,7 @@ import typer
 from gpupilot_agent.cli import (
     accuracy,
     calibrate,
+    campaign,
     card,
     compare,
     demo,
@@ -59,6 +60,7 @@ app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("record", epilog=record.EXAMPLES)(record.record)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("fidelity", epilog=fidelity.EXAMPLES)(fidelity.fidelity)
+app.command("campaign", epilog=campaign.EXAMPLES)(campaign.campaign)
 app.command("card", epilog=card.EXAMPLES)(card.card)
 app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("explain", epilog=explain.EXAMPLES)(explain.explain)

@@ -24,6 +24,7 @@ EXAMPLES = examples(
     "gpupilot stack up",
     "gpupilot stack up --flavour cpu --replicas 2 --balancing round_robin",
     "gpupilot stack up --profile my.yaml --target-ms 40 --instances 2",
+    "gpupilot stack scale 3",
     "gpupilot stack status --json",
     "gpupilot stack env",
     "gpupilot stack down",
@@ -43,6 +44,7 @@ class Flavour(StrEnum):
     """What answers the requests."""
 
     CPU = "cpu"
+    GPU = "gpu"
     EMULATED = "emulated"
 
 
@@ -58,13 +60,19 @@ class Balancing(StrEnum):
 def up(
     flavour: Annotated[
         Flavour,
-        typer.Option(help="cpu: the model on this CPU; emulated: the profile's time, asleep."),
+        typer.Option(
+            help="cpu: the model on this CPU; gpu: on the GPU, from --image; "
+            "emulated: the profile's time, asleep."
+        ),
     ] = Flavour.EMULATED,
     profile: options.Profile = options.DEFAULT_PROFILE,
     model: Annotated[
         Path | None,
-        typer.Option(help="ONNX file of the cpu flavour; default: made if need be."),
+        typer.Option(help="ONNX file of the cpu and gpu flavours; default: made if need be."),
     ] = None,
+    image: Annotated[
+        str, typer.Option(help="Triton's container image, pulled already, of the gpu flavour.")
+    ] = "",
     replicas: Annotated[int, typer.Option(min=1, max=16, help="Triton servers.")] = 1,
     instances: Annotated[
         int | None, typer.Option(min=1, max=16, help="Instances each; default: the profile's.")
@@ -105,13 +113,14 @@ def up(
     positive(target_ms=target_ms)
     within(0.2, 60.0, scrape=scrape)
     service = find_profile(profile)
-    onnx = _onnx(model) if flavour is Flavour.CPU else None
+    onnx = None if flavour is Flavour.EMULATED else _onnx(model)
     changes = {"enabled": batching, "max_batch": max_batch, "queue_delay_ms": queue_delay_ms}
     plan = StackPlan(
         flavour=flavour.value,
         folder=folder or default_folder(),
         profile=_changed(service, changes, instances),
         model=onnx,
+        image=image,
         replicas=replicas,
         balancing=balancing.value,
         target_ms=target_ms,
@@ -167,6 +176,22 @@ def env(folder: Folder = None) -> None:
         urls[name.replace("-", "_").upper()] = url
     for name, url in urls.items():
         show.line(f"export STACK_{name}={url}")
+
+
+@app.command()
+def scale(
+    replicas: Annotated[int, typer.Argument(min=1, max=16, help="Triton servers.")],
+    folder: Folder = None,
+) -> None:
+    """Start or stop model servers of a running stack; requests go on meanwhile."""
+    from gpupilot_agent.stack import lifecycle, state
+
+    where = folder or state.default_folder()
+    before = state.load(where)
+    started = _shown(lambda: lifecycle.scale(where, replicas, say=tell))
+    new = [name for name in started.replicas if before and name not in before.replicas]
+    starts = ", ".join(f"{name} in {started.cold_starts_s[name]:.2f} s" for name in new)
+    show.line(f"{len(started.replicas)} model servers" + (f"; ready: {starts}" if new else ""))
 
 
 @app.command()

@@ -222,6 +222,8 @@ def _cluster(protocol: str, endpoints: str, balancing: Balancing) -> dict[str, A
         "circuit_breakers": {"thresholds": [dict.fromkeys(limits, _UNLIMITED)]},
         # a replica that is not ready gets nothing, as behind a Kubernetes service
         "common_lb_config": {"healthy_panic_threshold": {"value": 0.0}},
+        # a healthy one that leaves the list would be kept until it fails
+        "ignore_health_on_host_removal": True,
         "health_checks": [
             {
                 "timeout": "1s",

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 
 import numpy as np
-import yaml
 
-from gpupilot_agent.stack import gateway, monitoring, processes, state
+from gpupilot_agent.stack import container, gateway, parts, processes, state
 from gpupilot_agent.stack.plan import (
     GATEWAY_PORT,
     LOOPBACK,
@@ -23,20 +23,25 @@ from gpupilot_agent.stack.plan import (
     StackPlan,
     chosen_port,
     free_ports,
+    load_plan,
+    save_plan,
 )
-from gpupilot_agent.stack.server import Ports, Replica
+from gpupilot_agent.stack.server import Ports
 from gpupilot_agent.stack.state import SHARED_MEMORY, StackState
 from gpupilot_agent.stack.tools import Say, Toolbox, toolbox
 from gpupilot_agent.triton import repository
 from gpupilot_agent.triton.client import Client
-from gpupilot_envs.atomic import write_text
 from gpupilot_envs.errors import StackFailed
 from gpupilot_envs.latency_sources import GATEWAY
 
+DRAIN_S = 1.5
+"""Between a replica's last request and its end: the gateway reads its list anew."""
 READY_WITHIN_S = 90.0
 """Time for Triton and its models; a starved machine takes 20 times the usual 1.6 s."""
-TENANTS_BYTES = 16
-REALTIME = ("chrt", "--rr", "1")
+COMPUTING_RANK = 1
+"""Of real-time priority: a server that computes leaves the processor to those that need it soon."""
+WAKING_RANK = 2
+"""Of those that work in short moments: gateway, sleeping servers, load generator."""
 
 
 def up(plan: StackPlan, *, say: Say) -> StackState:
@@ -54,6 +59,8 @@ def up(plan: StackPlan, *, say: Say) -> StackState:
         raise StackFailed(f"a stack runs already in {plan.folder}; take it down first")
     if earlier is not None:
         down(plan.folder)
+    if plan.flavour == "gpu":
+        container.engine_for(plan.image)
     tools = toolbox(say)
     started = _planned(plan)
     plan.folder.mkdir(parents=True, exist_ok=True)
@@ -79,6 +86,78 @@ def down(folder: Path) -> bool:
         return False
     _clear(folder, started)
     return True
+
+
+def scale(folder: Path, replicas: int, *, say: Say) -> StackState:
+    """Start or stop model servers behind the gateway of a running stack.
+
+    What starts gets requests when its model is ready; what stops gets none for a moment before.
+
+    Args:
+        folder: Of the stack.
+        replicas: How many there shall be.
+        say: Told in one line each what takes time.
+
+    Returns:
+        The stack as it is then; new replicas stand in ``cold_starts_s``.
+
+    Raises:
+        StackFailed: No stack runs there, or a server does not start; those there were stay.
+    """
+    started = state.load(folder)
+    if started is None:
+        raise StackFailed(f"no stack in {folder}; start one with `gpupilot stack up`")
+    plan = load_plan(folder)
+    for name in list(started.replicas)[replicas:]:
+        _remove(plan, started, name)
+    missing = [f"triton-{index}" for index in range(len(started.replicas), replicas)]
+    if missing:
+        _add(plan, started, missing, toolbox(say))
+    return started
+
+
+def _add(plan: StackPlan, started: StackState, names: Sequence[str], tools: Toolbox) -> None:
+    ports = free_ports(3 * len(names))
+    triples = zip(ports[0::3], ports[1::3], ports[2::3], strict=True)
+    for name, (http, grpc, metrics) in zip(names, triples, strict=True):
+        started.replicas[name] = Ports(http=http, grpc=grpc, metrics=metrics)
+        started.cold_starts_s.pop(name, None)
+    try:
+        for name in names:
+            _run_replica(plan, started, name, tools)
+        _await_replicas(started, _readiness_urls(started))
+        _ask_each(started, names)
+    except BaseException:
+        for name in names:
+            _end_replica(plan, started, name)
+        raise
+    if plan.realtime:
+        _before_all(plan, started)
+    _announce(plan, started)
+
+
+def _remove(plan: StackPlan, started: StackState, name: str) -> None:
+    """Take a replica out of the gateway's list, let it finish, end it."""
+    others = {other: ports for other, ports in started.replicas.items() if other != name}
+    _announce(plan, started.model_copy(update={"replicas": others}))
+    time.sleep(DRAIN_S)
+    _end_replica(plan, started, name)
+    state.save(plan.folder, started)
+
+
+def _end_replica(plan: StackPlan, started: StackState, name: str) -> None:
+    processes.stop([process for process in started.processes if process.name == name])
+    if started.flavour == "gpu":
+        container.remove(parts.prefix_of(started, name))
+    started.processes[:] = [process for process in started.processes if process.name != name]
+    started.replicas.pop(name)
+    state.save(plan.folder, started)
+
+
+def _announce(plan: StackPlan, started: StackState) -> None:
+    parts.write_targets(plan.folder, started)
+    parts.write_endpoints(plan.folder, started)
+    state.save(plan.folder, started)
 
 
 def status(folder: Path) -> dict[str, str] | None:
@@ -130,20 +209,35 @@ def _planned(plan: StackPlan) -> StackState:
 
 def _start(plan: StackPlan, started: StackState, tools: Toolbox, say: Say) -> None:
     say(f"starting {plan.replicas} Triton, Envoy and Prometheus")
-    first = REALTIME if plan.realtime else ()
     # before the others, because it takes five seconds until it looks for its targets
-    _run(plan, started, "prometheus", _prometheus(plan, started, tools))
-    for index, (name, ports) in enumerate(started.replicas.items()):
-        replica = Replica(
-            name=name,
-            ports=ports,
-            repository=_repository(plan, name, seed=plan.seed + index),
-            shared_memory=f"{started.shared_memory}{index}-",
-        )
-        command = [*first, *replica.command(tools)]
-        _run(plan, started, name, command, replica.environment(tools))
-    _run(plan, started, "gateway", [*first, *_envoy(plan, started, tools)])
+    _run(plan, started, "prometheus", parts.prometheus_command(plan, started, tools))
+    for name in started.replicas:
+        _run_replica(plan, started, name, tools)
+    _run(plan, started, "gateway", parts.envoy_command(plan, started, tools))
     _await(started)
+    if plan.realtime:
+        _before_all(plan, started)
+    state.save(plan.folder, started)
+    save_plan(plan)
+
+
+def _run_replica(plan: StackPlan, started: StackState, name: str, tools: Toolbox) -> None:
+    replica = parts.replica_of(plan, started, name)
+    if plan.flavour == "gpu":
+        engine = container.engine_for(plan.image)
+        _run(plan, started, name, container.command(engine, plan.image, replica))
+    else:
+        _run(plan, started, name, replica.command(tools), replica.environment(tools))
+
+
+def _before_all(plan: StackPlan, started: StackState) -> None:
+    """Give the gateway and the servers real-time priority; Prometheus may be late."""
+    servers = WAKING_RANK if plan.flavour == "emulated" else COMPUTING_RANK
+    for process in started.processes:
+        if process.name in started.replicas:
+            processes.before_all(process, rank=servers)
+        elif process.name == "gateway":
+            processes.before_all(process, rank=WAKING_RANK)
 
 
 def _run(
@@ -160,6 +254,7 @@ def _run(
 
 def _await(started: StackState) -> None:
     urls = _readiness_urls(started)
+    _await_replicas(started, urls)
     for process in started.processes:
         url = urls[process.name]
         processes.wait_until(
@@ -181,16 +276,35 @@ def _await(started: StackState) -> None:
     )
 
 
+def _await_replicas(started: StackState, urls: Mapping[str, str]) -> None:
+    """Wait for the models, and keep how long each took since its process was started."""
+    replicas = [process for process in started.processes if process.name in started.replicas]
+
+    def ready() -> bool:
+        for process in replicas:
+            if process.name not in started.cold_starts_s and answered(urls[process.name]):
+                started.cold_starts_s[process.name] = round(process.age_s(), 3)
+        return len(started.cold_starts_s) == len(replicas)
+
+    processes.wait_until(ready, replicas, within_s=READY_WITHIN_S, what="a model")
+
+
 def _prime(started: StackState) -> None:
     """Send the first requests: a replica's first takes long, and each outcome's series begins."""
     picture = np.zeros((1, *repository.IMAGE_SHAPE), dtype=np.float32)
-    for ports in started.replicas.values():
-        with Client(f"http://{LOOPBACK}:{ports.http}") as ask:
-            ask(picture)
+    _ask_each(started, list(started.replicas))
     with Client(started.gateway_url) as ask:
         ask(picture)
         with suppress(StackFailed):
             ask(np.zeros((1, 1), dtype=np.float32))
+
+
+def _ask_each(started: StackState, names: Sequence[str]) -> None:
+    """Send one request to each replica: its first takes long."""
+    picture = np.zeros((1, *repository.IMAGE_SHAPE), dtype=np.float32)
+    for name in names:
+        with Client(f"http://{LOOPBACK}:{started.replicas[name].http}") as ask:
+            ask(picture)
 
 
 def _readiness_urls(started: StackState) -> dict[str, str]:
@@ -217,76 +331,15 @@ def _scraped(started: StackState) -> bool:
     return {float(series["value"][1]) for series in found} == {len(started.replicas) + 1.0, 2.0}
 
 
-def _repository(plan: StackPlan, name: str, *, seed: int) -> Path:
-    folder = plan.folder / "models" / name
-    if plan.flavour == "emulated":
-        tenants = plan.folder / f"{name}.tenants"
-        tenants.write_bytes(bytes(TENANTS_BYTES))
-        config = repository.emulated_config(plan.profile, tenants=tenants.resolve(), seed=seed)
-        repository.write_model(folder, config, code="emulated_model")
-        return folder
-    assert plan.model is not None  # the plan says so of this flavour
-    config = repository.cpu_config(
-        plan.batching, instances=plan.profile.instances_per_replica, threads=plan.threads
-    )
-    version = repository.write_model(folder, config, code="onnx_model")
-    repository.add_onnx(version, plan.model)
-    return folder
-
-
-def _envoy(plan: StackPlan, started: StackState, tools: Toolbox) -> list[str]:
-    folder = plan.folder.resolve()
-    for protocol in ("http", "grpc"):
-        ports = {name: getattr(ports, protocol) for name, ports in started.replicas.items()}
-        path = folder / f"endpoints-{protocol}.json"
-        write_text(path, json.dumps(gateway.assignment(protocol, ports), indent=2))
-    document = gateway.bootstrap(
-        port=_port(started.gateway_url),
-        admin_port=_port(started.admin_url),
-        endpoints=f"{folder}/endpoints-{{protocol}}.json",
-        balancing=plan.balancing,
-        target_ms=plan.target_ms,
-    )
-    path = folder / "envoy.json"
-    write_text(path, json.dumps(document, indent=2))
-    # one worker: round robin over all requests, not per worker
-    options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
-    return [str(tools.envoy), "-c", str(path), *options]
-
-
-def _prometheus(plan: StackPlan, started: StackState, tools: Toolbox) -> list[str]:
-    folder = plan.folder.resolve()
-    ports = {name: ports.metrics for name, ports in started.replicas.items()}
-    write_text(folder / "targets.json", json.dumps(monitoring.targets(ports), indent=2))
-    rules = yaml.safe_dump(monitoring.recording_rules(plan.target_ms), sort_keys=False)
-    write_text(folder / "rules.yml", rules)
-    document = monitoring.configuration(
-        admin_port=_port(started.admin_url),
-        target_ms=plan.target_ms,
-        scrape_s=plan.scrape_s,
-        triton=str(folder / "targets.json"),
-        rules=str(folder / "rules.yml"),
-    )
-    write_text(folder / "prometheus.yml", yaml.safe_dump(document, sort_keys=False))
-    return [
-        str(tools.prometheus),
-        f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'prometheus'}",
-        f"--web.listen-address={LOOPBACK}:{_port(started.prometheus_url)}",
-        "--log.level=warn",
-    ]
-
-
-def _port(url: str) -> int:
-    return int(url.rpartition(":")[2])
-
-
 def _clear(folder: Path, started: StackState) -> None:
     """End the processes, then remove what they left; the state goes last."""
     processes.stop(started.processes)
     left = [process.name for process in started.processes if process.is_alive()]
     if left:
         raise StackFailed(f"could not end {', '.join(left)}; state kept in {folder}")
+    if started.flavour == "gpu":
+        for name in started.replicas:
+            container.remove(parts.prefix_of(started, name))
     for region in SHARED_MEMORY.glob(f"{started.shared_memory}*"):
         region.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)

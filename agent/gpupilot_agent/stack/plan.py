@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from pydantic import TypeAdapter, ValidationError
+
+from gpupilot_envs.atomic import write_bytes
 from gpupilot_envs.errors import InputInvalid, StackFailed
 from gpupilot_envs.profile import Batching, ServiceProfile
 
-Flavour = Literal["cpu", "emulated"]
+Flavour = Literal["cpu", "emulated", "gpu"]
 Balancing = Literal["random", "round_robin", "least_loaded"]
 
+FILE = "plan.json"
 GATEWAY_PORT = 8000
 PROMETHEUS_PORT = 9090
 LOOPBACK = "127.0.0.1"
@@ -24,10 +28,12 @@ class StackPlan:
     """Everything ``up`` needs to know.
 
     Attributes:
-        flavour: ``cpu`` runs the ONNX model; ``emulated`` takes the profile's batch time asleep.
+        flavour: ``cpu`` runs the ONNX model; ``emulated`` takes the profile's batch time asleep;
+            ``gpu`` runs the ONNX model in NVIDIA's image.
         folder: Where configuration, logs, state and Prometheus' data lie while it is up.
         profile: The emulated service; its batching, queue limits and instances hold for both.
-        model: The ONNX file of the ``cpu`` flavour.
+        model: The ONNX file of the ``cpu`` and ``gpu`` flavours.
+        image: Triton's container image, for ``gpu``.
         replicas: Triton servers behind the gateway.
         threads: Threads of one instance of the ``cpu`` flavour.
         balancing: How the gateway spreads requests, in the profile's words.
@@ -44,6 +50,7 @@ class StackPlan:
     folder: Path
     profile: ServiceProfile
     model: Path | None = None
+    image: str = ""
     replicas: int = 1
     threads: int = 1
     balancing: Balancing = "random"
@@ -58,6 +65,29 @@ class StackPlan:
     def batching(self) -> Batching:
         """The dynamic batcher's settings."""
         return self.profile.batching
+
+
+_ADAPTER = TypeAdapter(StackPlan)
+
+
+def save_plan(plan: StackPlan) -> None:
+    """Keep the plan beside the state, so that servers can be added later."""
+    write_bytes(plan.folder / FILE, _ADAPTER.dump_json(plan, indent=2))
+
+
+def load_plan(folder: Path) -> StackPlan:
+    """Return the plan of the stack in a folder.
+
+    Raises:
+        StackFailed: It is not there, or not one of ours.
+    """
+    path = folder / FILE
+    try:
+        return replace(_ADAPTER.validate_json(path.read_bytes()), folder=folder)
+    except (OSError, ValidationError) as error:
+        raise StackFailed(
+            f"{path} is not the plan of a stack; take it down and up again"
+        ) from error
 
 
 def exact_bound_us(target_ms: float) -> int:

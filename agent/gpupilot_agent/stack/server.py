@@ -42,24 +42,30 @@ class Replica:
     shared_memory: str
 
     def command(self, tools: Toolbox) -> list[str]:
-        """Return the command line."""
+        """Return the command line of the server from the wheel."""
         return [
             str(tools.tritonserver),
             f"--model-repository={self.repository}",
             f"--backend-directory={tools.backends}",
+            "--allow-gpu-metrics=false",
+            *self.options(),
+            f"--backend-config=python,shm-region-prefix-name={self.shared_memory}",
+        ]
+
+    def options(self) -> list[str]:
+        """Return the options that hold wherever the server comes from."""
+        return [
             f"--http-address={LOOPBACK}",
             f"--grpc-address={LOOPBACK}",
             f"--metrics-address={LOOPBACK}",
             f"--http-port={self.ports.http}",
             f"--grpc-port={self.ports.grpc}",
             f"--metrics-port={self.ports.metrics}",
-            "--allow-gpu-metrics=false",
             "--metrics-interval-ms=1000",
             "--metrics-config=summary_latencies=true",
             f"--metrics-config=summary_quantiles={SUMMARY_QUANTILES}",
             # a completed configuration would switch dynamic batching on by itself
             "--disable-auto-complete-config",
-            f"--backend-config=python,shm-region-prefix-name={self.shared_memory}",
         ]
 
     def environment(self, tools: Toolbox) -> dict[str, str]:

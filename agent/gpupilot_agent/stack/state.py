@@ -29,6 +29,7 @@ class StackState(BaseModel):
         replicas: Ports by replica name.
         shared_memory: Prefix of Triton's regions in ``/dev/shm``.
         processes: Everything that runs, in the order it was started.
+        cold_starts_s: From the start of a replica's process until its model was ready.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -41,6 +42,7 @@ class StackState(BaseModel):
     replicas: dict[str, Ports]
     shared_memory: str
     processes: list[Process] = []
+    cold_starts_s: dict[str, float] = {}
 
     def replica_urls(self) -> dict[str, str]:
         """Return the HTTP address of every replica by its name."""
