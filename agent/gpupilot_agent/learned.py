@@ -21,7 +21,7 @@ from gpupilot_envs.actions import (
     remember,
 )
 from gpupilot_envs.allocation import Allocation
-from gpupilot_envs.decision import observe_one
+from gpupilot_envs.deciding import observe_one
 from gpupilot_envs.doubt import doubt
 from gpupilot_envs.following import HISTORY_ROWS, PERIOD_S, follow, fresh_rows
 from gpupilot_envs.gear_sight import ask_for_gear

@@ -17,67 +17,32 @@ from gpupilot_envs.actions import (
     AXES,
     CHOICES,
     KNOB_FIELDS,
-    NEUTRAL,
-    advise,
-    allow,
-    decode,
     knobs_row,
-    patience,
-    remember,
 )
-from gpupilot_envs.compiled import compiled
 from gpupilot_envs.controller import REFERENCE_PRICE, Controller
-from gpupilot_envs.doubt import doubt
+from gpupilot_envs.deciding import decide_all, observe_some
 from gpupilot_envs.errors import InputInvalid
-from gpupilot_envs.following import Known, Ring, follow, fresh_rows
-from gpupilot_envs.gear_guard import fresh_actuator_rows, remember_gear, restrain_gear
-from gpupilot_envs.gear_sight import ask_for_gear, see_gears, weigh_gears
+from gpupilot_envs.following import fresh_rows
+from gpupilot_envs.gear_guard import fresh_actuator_rows
 from gpupilot_envs.gears import GEAR_FIELDS, GEARS_MAX, Menu
 from gpupilot_envs.guardrail import (
     fresh_memory_rows,
     limits_row,
-    remember_change,
-    restrain_replicas,
 )
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.observation import (
     ADVICE_FIELDS,
     FIELDS,
-    GEAR_SEEN,
-    encode,
 )
 from gpupilot_envs.profile import ServiceProfile
-from gpupilot_envs.reasons import Reason
 from gpupilot_envs.service_row import SERVICE_FIELDS, service_row
 from gpupilot_envs.serving.capacity import Capacity
-from gpupilot_envs.signals import SIGNAL_FIELDS, SIGNAL_INDEX
+from gpupilot_envs.signals import SIGNAL_FIELDS
 
 Floats = NDArray[np.float64]
 
-_AGE = SIGNAL_INDEX["age_s"]
-_RATE = SIGNAL_INDEX["rate_rps"]
 _PRICE = SERVICE_FIELDS.index("price")
-_COLD_START = SERVICE_FIELDS.index("cold_start_s")
-_SHARE = SERVICE_FIELDS.index("gpu_share_milli")
-_GEAR_SHARE = GEAR_FIELDS.index("gpu_share_milli")
-_NEED = ADVICE_FIELDS.index("need")
-_ASK = ADVICE_FIELDS.index("ask")
-_AT = SIGNAL_INDEX["at_s"]
-_REPLICAS_MAX = SERVICE_FIELDS.index("replicas_max")
 _Z = KNOB_FIELDS.index("z")
-_HORIZON = KNOB_FIELDS.index("horizon_s")
-_ALPHA = KNOB_FIELDS.index("alpha")
-_BETA = KNOB_FIELDS.index("beta")
-_DRAIN = KNOB_FIELDS.index("drain_s")
-_NEWEST = int(Known.NEWEST)
-_COUNT = int(Known.COUNT)
-_RING_AT = int(Ring.AT)
-_CLASSICAL = np.array(NEUTRAL, dtype=np.int64)
-_GEARS_SEEN = len(GEAR_SEEN)
-_CAPACITY = 3
-"""Columns that a gear's row and a service's row begin with alike: what one replica carries."""
-
-_STRANGE = Reason.OUT_OF_DISTRIBUTION.bit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +213,7 @@ class Seats:
             readings: :meth:`Signals.row` of every service, shape ``(n, len(SIGNAL_FIELDS))``.
             running: Replicas each service was last told to run, shape ``(n,)``.
         """
-        _observe_some(
+        observe_some(
             indices,
             readings,
             running,
@@ -293,7 +258,7 @@ class Seats:
         if actions.shape != self.before.shape:
             raise InputInvalid("actions", actions.shape, f"one index per axis, {self.before.shape}")
         granted = np.empty(self.n, dtype=np.int64)
-        _decide_all(
+        decide_all(
             actions,
             running,
             now_s,
@@ -319,201 +284,3 @@ class Seats:
             self.reasons,
         )
         return granted
-
-
-@compiled
-def _observe_some(
-    indices: NDArray[np.int64],
-    readings: Floats,
-    running: NDArray[np.int64],
-    rows: Floats,
-    ring: Floats,
-    ordered: Floats,
-    known: Floats,
-    service: Floats,
-    knobs: Floats,
-    before: Floats,
-    menu: Floats,
-    gears: NDArray[np.int64],
-    gear: NDArray[np.int64],
-    limits: Floats,
-    actuators: Floats,
-    advice: Floats,
-    costs: Floats,
-    masks: NDArray[np.bool_],
-    out: NDArray[np.float32],
-) -> None:
-    for i in indices:
-        rows[i] = readings[i]
-        observe_one(
-            rows[i],
-            ring[i],
-            ordered[i],
-            known[i],
-            service[i],
-            knobs[i],
-            running[i],
-            before[i],
-            menu[i],
-            gears[i],
-            gear[i],
-            limits[i],
-            actuators[i],
-            advice[i],
-            costs[i],
-            masks[i],
-            out[i],
-        )
-
-
-@compiled
-def observe_one(
-    row: Floats,
-    ring: Floats,
-    ordered: Floats,
-    known: Floats,
-    service: Floats,
-    knobs: Floats,
-    running: int,
-    before: Floats,
-    menu: Floats,
-    gears: int,
-    gear: int,
-    limits: Floats,
-    actuators: Floats,
-    advice: Floats,
-    costs: Floats,
-    mask: NDArray[np.bool_],
-    out: NDArray[np.float32],
-) -> None:
-    """Take in a reading of one service and fill advice, mask and observation, in place.
-
-    Args:
-        row: :meth:`Signals.row`.
-        ring: See :func:`gpupilot_envs.following.follow` for this and the next two.
-        ordered: Forecast errors, ascending.
-        known: Plain numbers.
-        service: One row of :data:`SERVICE_FIELDS`.
-        knobs: One row of :data:`KNOB_FIELDS`.
-        running: Replicas the service was last told to run.
-        before: Previous action in -1..1, one per axis.
-        menu: ``Menu.rows()``.
-        gears: Gears on it, 1 where there is nothing to choose.
-        gear: Gear the service was last told to run in.
-        limits: One row of :func:`guardrail.limits_row`.
-        actuators: When each actuator was last moved.
-        advice: See :func:`gpupilot_envs.actions.advise`.
-        costs: See :func:`gpupilot_envs.gear_sight.weigh_gears`.
-        mask: See :func:`gpupilot_envs.actions.allow`.
-        out: The observation, float32, shape ``(len(FIELDS),)``.
-    """
-    follow(row, knobs[_ALPHA], knobs[_BETA], knobs[_HORIZON], knobs[_DRAIN], ring, ordered, known)
-    advise(ring, ordered, known, service[0], knobs, running, advice)
-    seen = np.empty(_GEARS_SEEN)
-    weigh_gears(menu, gears, gear, ring, known, advice[_NEED], limits, costs)
-    movable = see_gears(
-        menu,
-        gears,
-        gear,
-        running,
-        costs,
-        advice[_NEED],
-        advice[_ASK],
-        service[_COLD_START],
-        limits,
-        actuators,
-        row[_AT],
-        seen,
-    )
-    allow(known, advice, service[_REPLICAS_MAX], running, movable, mask)
-    encode(row, ring, known, service, float(running), advice, seen, before, out)
-
-
-@compiled
-def _decide_all(
-    actions: NDArray[np.int64],
-    running: NDArray[np.int64],
-    now_s: Floats,
-    strange: NDArray[np.bool_],
-    rows: Floats,
-    ring: Floats,
-    ordered: Floats,
-    known: Floats,
-    service: Floats,
-    knobs: Floats,
-    limits: Floats,
-    memory: Floats,
-    before: Floats,
-    doubts: NDArray[np.int64],
-    advice: Floats,
-    menu: Floats,
-    gears: NDArray[np.int64],
-    gear: NDArray[np.int64],
-    costs: Floats,
-    actuators: Floats,
-    granted: NDArray[np.int64],
-    changed: NDArray[np.int64],
-    reasons: NDArray[np.int64],
-) -> None:
-    size = ring.shape[1]
-    for i in range(actions.shape[0]):
-        last, filled = int(known[i, _NEWEST]), int(known[i, _COUNT])
-        doubts[i] = doubt(doubts[i], strange[i])
-        action = _CLASSICAL if doubts[i] > 0 else actions[i]
-        ask = decode(action, ring[i], ordered[i], known[i], service[i, 0], knobs[i], running[i])
-        remember(action, before[i])
-        age_s, history_s, rate_rps = np.nan, 0.0, np.nan
-        if filled > 0:
-            newest_s, behind_s = ring[i, last, _RING_AT], rows[i, _AGE]
-            age_s = max(now_s[i] - newest_s, 0.0)
-            age_s += behind_s if behind_s == behind_s else 0.0
-            history_s = newest_s - ring[i, 0, _RING_AT] if filled < size else np.inf
-            rate_rps = rows[i, _RATE]
-        before_i = running[i]
-        if gears[i] <= 1:
-            granted[i], reasons[i] = restrain_replicas(
-                ask,
-                running[i],
-                limits[i],
-                memory[i],
-                now_s[i],
-                age_s,
-                history_s,
-                rate_rps,
-                service[i, 1],
-                int(service[i, _SHARE]),
-            )
-        else:
-            asked, ask = ask_for_gear(
-                menu[i],
-                gears[i],
-                gear[i],
-                running[i],
-                costs[i],
-                advice[i, _NEED],
-                ask,
-                service[i, _COLD_START],
-                patience(action),
-            )
-            taken, granted[i], before_i, reasons[i] = restrain_gear(
-                menu[i, asked],
-                menu[i, gear[i]],
-                ask,
-                running[i],
-                limits[i],
-                memory[i],
-                actuators[i],
-                now_s[i],
-                age_s,
-                history_s,
-                rate_rps,
-            )
-            if taken:
-                remember_gear(actuators[i], menu[i, gear[i]], menu[i, asked], now_s[i])
-                gear[i] = asked
-                service[i, :_CAPACITY] = menu[i, asked, :_CAPACITY]
-                service[i, _SHARE] = menu[i, asked, _GEAR_SHARE]
-        if doubts[i] > 0:
-            reasons[i] |= _STRANGE
-        remember_change(memory[i], before_i, granted[i], now_s[i])
-        changed[i] = abs(granted[i] - before_i)

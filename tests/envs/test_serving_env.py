@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_observations_stay_in_the_space_and_info_carries_the_reward() -> None:
         action = np.array([random.integers(size) for size in SIZES])
         seen, reward, _, _, info = env.step(action)
         assert OBSERVATION_SPACE.contains(seen)
-        named = RewardTerms(**{key: info[key] for key in ("gpu_cost", "lateness", "churn")})
+        named = RewardTerms(**{term.name: info[term.name] for term in fields(RewardTerms)})
         assert reward == named.total
         assert info["late_requests"] <= info["requests"] + 1000
         assert info["gpu_seconds"] > 0.0

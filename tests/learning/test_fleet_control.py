@@ -76,8 +76,8 @@ def test_imitating_the_baseline_is_not_the_optimum(make_scenarios: MakeScenarios
         controller=Controller(z=3.0, hold_s=600.0),
         ranges=Ranges(demand_replicas=(4.0, 8.0), cold_start_s=(3.0, 6.0)),
     )
-    baseline, _ = _play(fat, lambda _: NEUTRAL, n=96)
-    leaner, _ = _play(fat, lambda _: (2, 1, 3, 0, 0, 2, 2), n=96)
+    baseline, _ = _play(fat, lambda _: NEUTRAL, n=240)
+    leaner, _ = _play(fat, lambda _: (2, 1, 3, 0, 0, 2, 2), n=240)
     assert _sigmas(_return(leaner), _return(baseline)) > 5.0
 
 

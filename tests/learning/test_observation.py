@@ -21,7 +21,8 @@ from gpupilot_envs.actions import (
 )
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.controller import Controller
-from gpupilot_envs.decision import Seats, Service, observe_one
+from gpupilot_envs.deciding import observe_one
+from gpupilot_envs.decision import Seats, Service
 from gpupilot_envs.following import fresh_rows
 from gpupilot_envs.gear_guard import fresh_actuator_rows
 from gpupilot_envs.gears import GEAR_FIELDS, GEARS_MAX, Gear, Menu
