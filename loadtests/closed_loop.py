@@ -16,8 +16,6 @@ from gpupilot_envs.errors import GpupilotError
 from gpupilot_load import options
 from gpupilot_load.session import Session, follow, refuse
 
-CONNECTIONS = 1024
-
 _SESSIONS: dict[Environment, Session] = {}
 
 
@@ -35,7 +33,7 @@ def _parser(parser: Any) -> None:
 
 def _start(environment: Environment, **_: object) -> None:
     try:
-        session_of(environment).begin(CONNECTIONS)
+        session_of(environment).begin()
     except GpupilotError as error:
         refuse(environment, error)
 

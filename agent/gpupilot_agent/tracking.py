@@ -92,7 +92,8 @@ def _refuse_foreign(folder: Path, kind: str, identity: dict[str, Any], result: s
 def held(folder: Path, kind: str) -> Iterator[None]:
     """Hold ``folder``, created when missing, against every other process that would write there.
 
-    The system lets go of it when the process ends, however it ends.
+    The system lets go of it when the process ends, however it ends. A folder that was made for it
+    and holds nothing in the end is removed.
 
     Args:
         folder: The folder.
@@ -101,7 +102,8 @@ def held(folder: Path, kind: str) -> Iterator[None]:
     Raises:
         OutputRefused: Another process holds it, or it cannot be written.
     """
-    if not folder.is_dir():
+    made = not folder.is_dir()
+    if made:
         write_text(folder / _LOCK, "")
     with (folder / _LOCK).open("w") as lock:
         try:
@@ -110,8 +112,12 @@ def held(folder: Path, kind: str) -> Iterator[None]:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
             raise OutputRefused(f"another {kind} is writing into {folder} now") from error
-        yield
-    (folder / _LOCK).unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            (folder / _LOCK).unlink(missing_ok=True)
+            if made and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _version(package: str) -> str | None:

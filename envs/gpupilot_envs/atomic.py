@@ -15,6 +15,7 @@ from gpupilot_envs.errors import OutputRefused
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
+    errno.EIO: "the disk reports an error",
     errno.EFBIG: "a file of this size is not allowed here",
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",

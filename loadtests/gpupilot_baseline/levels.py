@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,7 @@ def command(plan: Plan, service: Service, users: int, folder: Path) -> list[str]
     if plan.protocol == "grpc":
         host = f"grpc://{urlsplit(service.url).netloc}"
     words: list[object] = [LOCUST, "-f", CLOSED_LOOP, "--headless", "--host", host]
-    words += ["-u", users, "-r", max(users / RAMP_S, 1.0), "-t", f"{_length_s(plan):g}s"]
+    words += ["-u", users, "-r", max(users / RAMP_S, 1.0), "-t", f"{_length_s(plan)}s"]
     words += ["--model", MODEL, "--think-s", plan.think_s, "--seed", plan.seed]
     words += ["--warm-up", plan.warm_up_s, "--slo-ms", plan.target_ms]
     words += ["--requests", folder / f"requests-{users}.parquet"]
@@ -91,8 +92,8 @@ def _level(
     )
 
 
-def _length_s(plan: Plan) -> float:
-    return plan.warm_up_s + plan.seconds
+def _length_s(plan: Plan) -> int:
+    return math.ceil(plan.warm_up_s + plan.seconds)  # Locust takes whole seconds
 
 
 def _run(words: list[str], output: Any, within_s: float) -> int:
@@ -108,13 +109,15 @@ def _run(words: list[str], output: Any, within_s: float) -> int:
 
 def _complaint(log: Path) -> str:
     """Return what Locust's log names as the error, the last if there are several."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     errors = [line.partition("/ERROR/")[2] for line in lines if "/ERROR/" in line]
-    return errors[-1].partition(": ")[2] if errors else ""
+    return errors[-1].partition(": ")[2] if errors else "".join(lines[-1:])
 
 
 def _counted(requests: Path) -> tuple[float, float]:
-    """Return the Unix times between which requests count."""
+    """Return the Unix times between which requests count; nothing where none was sent."""
+    if not requests.is_file():
+        return 0.0, 0.0
     table = pq.read_table(requests, columns=["intended_s", "warm_up"])
     kept = table.filter(pc.invert(table.column("warm_up"))).column("intended_s")
     span = pc.min_max(kept).as_py()

@@ -53,7 +53,7 @@ class OpenLoop:
         runner = self._environment.runner
         try:
             arrivals = schedule.arrivals_of(self._session.options)
-            self._session.begin(self._session.options.in_flight)
+            self._session.begin()
         except GpupilotError as error:
             refuse(self._environment, error)
             return

@@ -6,7 +6,9 @@ Parquet file of it, a torn last line left out.
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -55,21 +57,30 @@ class RequestLog:
         self._write(f"{','.join(COLUMNS)}\n")
 
     def add(self, outcome: Outcome) -> None:
-        """Append one request; on the disk after the next :meth:`flush`."""
+        """Append one request; on the disk after the next :meth:`flush`, which see."""
         times = (outcome.intended_s, outcome.lag_s, outcome.waited_s, outcome.latency_s)
         numbers = ",".join(f"{value:.6f}" for value in times)
         ok, warm_up = str(outcome.ok).lower(), str(outcome.warm_up).lower()
         self._write(f"{numbers},{ok},{_word(outcome.reason)},{warm_up}\n")
 
     def flush(self) -> None:
-        """Hand what was appended to the operating system: a killed process loses nothing more."""
+        """Hand what was appended to the operating system: a killed process loses nothing more.
+
+        Raises:
+            OutputRefused: The disk is full; what is on it stays, in whole lines.
+        """
         try:
             self._file.flush()
         except OSError as error:
-            raise OutputRefused(f"cannot write {self.journal}: {error.strerror}") from error
+            raise self._given_up(error) from error
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file.
+
+        Raises:
+            OutputRefused: It cannot be written; the journal stays.
+        """
+        self.flush()
         self._file.close()
         if self.target != self.journal:
             convert(self.journal, self.target)
@@ -79,7 +90,17 @@ class RequestLog:
         try:
             self._file.write(text)
         except OSError as error:
-            raise OutputRefused(f"cannot write {self.journal}: {error.strerror}") from error
+            raise self._given_up(error) from error
+
+    def _given_up(self, error: OSError) -> OutputRefused:
+        """Let go of the journal with the lines that are whole."""
+        with suppress(OSError):  # it tries once more to write what did not fit
+            self._file.close()
+        whole = self.journal.read_bytes().rfind(b"\n") + 1
+        os.truncate(self.journal, whole)
+        return OutputRefused(
+            f"cannot write {self.journal}: {error.strerror}; the requests until then are in it"
+        )
 
 
 def convert(journal: Path, target: Path) -> None:

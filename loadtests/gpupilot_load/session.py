@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from gpupilot_load.transport import Transport, connect
 BAD_INPUT = 2
 FLUSH_S = 1.0
 BEAT_S = 0.02
+USERS_CONNECTIONS = 1024
+"""Most connections of a closed loop: more users than this wait for one."""
 REPORT_KEY = "gpupilot_tally"
 
 _LOG = logging.getLogger("gpupilot_load")
@@ -49,6 +52,7 @@ class Session:
         self.started_s = time.monotonic()
         self.transport: Transport | None = None
         self.log: RequestLog | None = None
+        self._prepared: Transport | None = None
         self._background: list[gevent.Greenlet] = []
 
     @property
@@ -66,7 +70,18 @@ class Session:
         """Whether this process sends requests; a master only adds up."""
         return not isinstance(self.environment.runner, MasterRunner)
 
-    def begin(self, connections: int) -> None:
+    def prepare(self) -> None:
+        """Connect before the run begins: on a busy machine it takes seconds, and `-t` counts them.
+
+        Only where the run begins by itself. What fails here fails again, and is said, in
+        :meth:`begin`.
+        """
+        if self.options.headless and self.sends and not self.is_worker:
+            with suppress(GpupilotError):
+                options.objective(self.options)
+                self._prepared = self._connected()
+
+    def begin(self) -> None:
         """Start a test: forget the last one, connect, open the log.
 
         Raises:
@@ -79,17 +94,12 @@ class Session:
         self.started_s = time.monotonic()
         if not self.sends:
             return
-        self.transport = connect(
-            self.options.host or self.environment.host or "",
-            self.options.model,
-            timeout_s=self.options.timeout_s,
-            connections=connections,
-            seed=self.options.seed,
-            images=Path(self.options.images) if self.options.images else None,
-        )
+        prepared, self._prepared = self._prepared, None
+        self.transport = prepared or self._connected()
         if self.options.requests:
             self.log = RequestLog(self._log_path(Path(self.options.requests)))
         self._background = [gevent.spawn(self._beat), gevent.spawn(self._flush)]
+        self.started_s = time.monotonic()
 
     def send(self, *, due_s: float, lag_s: float, waited_s: float = 0.0) -> None:
         """Send one request and count how it ended.
@@ -131,8 +141,7 @@ class Session:
         """Count one request and write it down."""
         self.tally.add(outcome)
         self.unsent.add(outcome)
-        if self.log is not None:
-            self.log.add(outcome)
+        self._write_down(lambda log: log.add(outcome))
 
     def report(self) -> dict[str, Any]:
         """Return what happened since the last report, as a worker sends it to the master."""
@@ -166,6 +175,17 @@ class Session:
         if code is not None:
             self.environment.process_exit_code = code
 
+    def _connected(self) -> Transport:
+        """Return a transport as the options ask for it."""
+        return connect(
+            self.options.host or self.environment.host or "",
+            self.options.model,
+            timeout_s=self.options.timeout_s,
+            connections=max(self.options.in_flight, 1) if self.open_loop else USERS_CONNECTIONS,
+            seed=self.options.seed,
+            images=Path(self.options.images) if self.options.images else None,
+        )
+
     def _run(self) -> dict[str, Any]:
         """Return how and where the run was made, so that another can be made like it."""
         chosen = {
@@ -196,12 +216,17 @@ class Session:
     def _flush(self) -> None:
         while True:
             gevent.sleep(FLUSH_S)
-            if self.log is not None:
-                try:
-                    self.log.flush()
-                except OutputRefused as error:
-                    refuse(self.environment, error)
-                    return
+            self._write_down(RequestLog.flush)
+
+    def _write_down(self, act: Callable[[RequestLog], None]) -> None:
+        """Write to the log; a run whose requests cannot be kept ends."""
+        if self.log is None:
+            return
+        try:
+            act(self.log)
+        except OutputRefused as error:
+            self.log = None
+            refuse(self.environment, error)
 
     def _log_path(self, asked: Path) -> Path:
         runner = self.environment.runner
@@ -272,6 +297,7 @@ def follow(session_of: Callable[[Environment], Session], events: Any) -> None:
 
     def _init(environment: Environment, **_: object) -> None:
         known.append(session_of(environment))
+        known[0].prepare()
 
     def _quitting(environment: Environment, **_: object) -> None:
         session = session_of(environment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -113,21 +114,21 @@ def test_an_unknown_service_is_told_which_there_are(prometheus: Any, tmp_path: P
     assert not out.exists()
 
 
-def test_a_full_disk_leaves_what_was_recorded(
-    prometheus: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_what_was_recorded(prometheus: Any, tmp_path: Path) -> None:
     out, end_s = tmp_path / "a.parquet", prometheus.end_s
     recorder(prometheus, plan(out, "shop", end_s - 300), ends_s=end_s - 90).run()
     before = out.read_bytes()
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(pq, "write_table", full)
-    with pytest.raises(OutputRefused, match="the disk is full"):
-        recorder(prometheus, plan(out, "shop", end_s - 300), ends_s=end_s).run()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    later = recorder(prometheus, plan(out, "shop", end_s - 300), ends_s=end_s)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    try:
+        with pytest.raises(OutputRefused, match="a file of this size is not allowed here"):
+            later.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert out.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+    assert recorder(prometheus, plan(out, "shop", end_s - 300), ends_s=end_s).run().rows == 3
 
 
 class Away(LiveSignals):

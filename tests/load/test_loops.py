@@ -113,3 +113,21 @@ def test_a_killed_run_leaves_its_requests(server: Server, tmp_path: Path) -> Non
     saved = pq.read_table(tmp_path / "saved.parquet")
     assert saved.num_rows >= 50
     assert saved.column("latency_s").null_count == 0
+
+
+def test_a_full_disk_ends_the_run_and_keeps_whole_lines(server: Server, tmp_path: Path) -> None:
+    """`ulimit -f` stands in for the disk: the system refuses what is beyond eight blocks."""
+    locust = Path(sys.executable).with_name("locust")
+    words = [locust, "-f", ROOT / "loadtests/closed_loop.py", "--headless", "--host", server[0]]
+    words += ["--model", "eye", "-u", 20, "-r", 20, "-t", "30s", "--think-s", 0.02]
+    words += ["--requests", tmp_path / "r.parquet", "--summary", tmp_path / "s.json"]
+    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *map(str, words)]
+    began_s = time.monotonic()
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    assert time.monotonic() - began_s < 25.0
+    assert "r.parquet.journal.csv: File too large; the requests until then are in it" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["r.parquet.journal.csv"]
+    convert(tmp_path / "r.parquet.journal.csv", tmp_path / "saved.parquet")
+    assert pq.read_table(tmp_path / "saved.parquet").num_rows > 50

@@ -37,7 +37,12 @@ def test_an_interruption_leaves_the_old_file(tmp_path: Path, error: type[BaseExc
 
 @pytest.mark.parametrize(
     ("code", "words"),
-    [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "permission denied")],
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EFBIG, "size is not allowed"),
+        (errno.EIO, "the disk reports an error"),
+        (errno.EACCES, "permission denied"),
+    ],
 )
 def test_the_systems_refusal_becomes_a_sentence(tmp_path: Path, code: int, words: str) -> None:
     target = tmp_path / "result.json"

@@ -29,10 +29,7 @@ def compare(
         typer.Option(help="Rate traces, recordings, or folders of them.", metavar="PATH…"),
     ],
     out: options.Out,
-    more: Annotated[
-        list[Path] | None,
-        typer.Argument(help="More traces, as a shell's * gives them.", metavar="PATH"),
-    ] = None,
+    more: options.MoreTraces = None,
     profile: options.Profile = options.DEFAULT_PROFILE,
     policies: Annotated[
         str, typer.Option(help="Names separated by commas; a wrong one lists them all.")
@@ -58,7 +55,7 @@ def compare(
     cv: options.Cv = 1.0,
     hours: options.Hours = 4.0,
     actuators: options.Actuators = "",
-    seeds: Annotated[int, typer.Option(min=1, help="Repetitions of each trace.")] = 10,
+    seeds: options.Seeds = 10,
     jobs: options.Jobs = 1,
     report: Annotated[bool, typer.Option(help="Write report.html and pictures too.")] = True,
     as_json: options.AsJson = False,

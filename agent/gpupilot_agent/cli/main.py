@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import sys
 from importlib.metadata import version as installed_version
 
@@ -83,8 +84,10 @@ def run() -> None:
     """Run the command line and end the process with an :class:`ExitCode`.
 
     The only place that catches broadly: a user's mistake is one sentence, and an unexpected
-    error is one sentence and, when ``GPUPILOT_TRACEBACK`` is set, its traceback.
+    error is one sentence and, when ``GPUPILOT_TRACEBACK`` is set, its traceback. SIGTERM ends a
+    command as Ctrl-C does: what is half-written is removed.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(app(standalone_mode=False))
     except typer.TyperException as error:

@@ -44,6 +44,7 @@ TargetMs = Annotated[float, typer.Option(help="Latency target of the SLO in mill
 AttainmentPercent = Annotated[
     float, typer.Option(help="Percent of requests that must be answered within the target.")
 ]
+Seeds = Annotated[int, typer.Option(min=1, help="Repetitions of each trace.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random; same seed, same run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
 Out = Annotated[Path, typer.Option(help="Where to write.", metavar="PATH")]

@@ -30,10 +30,7 @@ def tune(
         typer.Option(help="Training traffic: traces, recordings, or folders.", metavar="PATH…"),
     ],
     out: options.Out,
-    more: Annotated[
-        list[Path] | None,
-        typer.Argument(help="More traces, as a shell's * gives them.", metavar="PATH"),
-    ] = None,
+    more: options.MoreTraces = None,
     profile: options.Profile = options.DEFAULT_PROFILE,
     policies: Annotated[
         str, typer.Option(help="Names separated by commas, without -tuned.")
@@ -49,7 +46,7 @@ def tune(
     scale_to_replicas: options.ScaleToReplicas = None,
     cv: options.Cv = 1.0,
     hours: options.Hours = 4.0,
-    seeds: Annotated[int, typer.Option(min=1, help="Repetitions of each trace.")] = 2,
+    seeds: options.Seeds = 2,
     seed: options.Seed = 0,
     jobs: options.Jobs = 1,
     as_json: options.AsJson = False,
