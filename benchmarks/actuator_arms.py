@@ -51,10 +51,14 @@ class Arm:
         return make(self.policy, params)
 
     def settings(self, count: int) -> list[dict[str, float]]:
-        """Return the settings it is played in."""
+        """Return the settings it is played in: the same for one controller, whatever it may move.
+
+        So two arms of a controller differ by their actuators, not by the luck of the draw.
+        """
         if self.bundle is not None:
             return [{"price_scale": float(scale)} for scale in np.geomspace(*PRICES, count)]
-        return trials(SEARCH_SPACES[self.policy], count, seed=0)
+        space = SEARCH_SPACES[HPA if self.policy == HPA else CLASSICAL]
+        return trials(space, count, seed=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
