@@ -74,7 +74,7 @@ class Score:
 
 
 def arms(scene: Scene, bundle: Bundle | None) -> list[Arm]:
-    """Return every arm of the ablation; those of a learned policy where there is one."""
+    """Return every arm with something to choose; those of a learned policy where there is one."""
 
     def able(*actuators: Actuator) -> Menu:
         return menu(scene.profile, scene.targets, actuators)
@@ -93,7 +93,7 @@ def arms(scene: Scene, bundle: Bundle | None) -> list[Arm]:
     if bundle is not None:
         learned = Arm(name="learned, replicas only", policy=LEARNED, starts=base, bundle=bundle)
         found += [learned, replace(learned, name="learned, all", menu=both)]
-    return found
+    return [arm for arm in found if arm.menu is None or len(arm.menu) > 1]
 
 
 def play(
