@@ -259,12 +259,8 @@ def traffic(scene: Scene) -> tuple[list[Piece], dict[str, list[Piece]]]:
     return cut(scene, drawn.train), judged
 
 
-def report(arguments: argparse.Namespace) -> str:
-    """Play what has not been played and return the tables.
-
-    Raises:
-        TimeUp: The time is used up before everything was.
-    """
+def report(arguments: argparse.Namespace) -> tuple[str, bool]:
+    """Play what has not been played; return the tables of the arms so far, and whether of all."""
     scene = Scene(
         profile=find_profile(arguments.profile),
         targets=Targets(latency_s=arguments.target_ms / 1000.0, attainment_ratio=0.99),
@@ -277,29 +273,37 @@ def report(arguments: argparse.Namespace) -> str:
     kept = Kept(arguments.out / f"{scene.profile.name}.jsonl", arguments.seconds)
     learn, judged = traffic(scene)
     measured: dict[str, dict[str, Measured]] = {name: {} for name in judged}
+    whole = True
     for arm in arms(scene, bundle):
-        start = chosen_start(scene, arm, learn, kept, arguments.trials)
-        for name, pieces in judged.items():
-            found = Measured.of(scene, arm, start, pieces, kept, arguments.trials)
-            measured[name][arm.name] = found
+        try:
+            start = chosen_start(scene, arm, learn, kept, arguments.trials)
+            found = {
+                name: Measured.of(scene, arm, start, pieces, kept, arguments.trials)
+                for name, pieces in judged.items()
+            }
+        except TimeUp:
+            whole = False
+            break
+        for name in judged:
+            measured[name][arm.name] = found[name]
         sys.stderr.write(f"{arm.name}: played\n")
     parts = []
     for name, pieces in judged.items():
         parts += [f"### {arguments.profile}, {name}: {len(pieces)} traces x {len(SEEDS)} seeds\n"]
-        parts += [table(measured[name]), planned_over_replicas(measured[name])]
-    return "\n".join(parts)
+        if measured[name]:
+            parts += [table(measured[name]), planned_over_replicas(measured[name])]
+    return "\n".join(parts), whole
 
 
 def main() -> None:
     """Run the ablation and print its tables."""
     arguments = parsed()
-    try:
-        text = report(arguments)
-    except TimeUp:
-        sys.stderr.write("time is up; the same command goes on from here\n")
-        raise SystemExit(PAUSED) from None
+    text, whole = report(arguments)
     write_text(arguments.out / f"{arguments.profile}.md", text)
     sys.stdout.write(text)
+    if not whole:
+        sys.stderr.write("time is up; the same command goes on from here\n")
+        raise SystemExit(PAUSED)
 
 
 def parsed() -> argparse.Namespace:

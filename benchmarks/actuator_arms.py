@@ -83,16 +83,17 @@ def arms(scene: Scene, bundle: Bundle | None) -> list[Arm]:
     base = (both.gears[both.base],)
     found = [
         Arm(name=REFERENCE, policy=HPA, starts=base),
-        Arm(name="HPA, static gear", policy=HPA, starts=both.gears),
         Arm(name=CLASSICAL_REFERENCE, policy=CLASSICAL, starts=base),
+        Arm(name="queueing, all", policy=PLANNED, starts=base, menu=both),
+        Arm(name="HPA, static gear", policy=HPA, starts=both.gears),
         Arm(name="queueing, static gear", policy=CLASSICAL, starts=both.gears),
         Arm(name="queueing, + share or limit", policy=PLANNED, starts=base, menu=limits),
         Arm(name="queueing, + batching, instances", policy=PLANNED, starts=base, menu=batching),
-        Arm(name="queueing, all", policy=PLANNED, starts=base, menu=both),
     ]
     if bundle is not None:
-        learned = Arm(name="learned, replicas only", policy=LEARNED, starts=base, bundle=bundle)
-        found += [learned, replace(learned, name="learned, all", menu=both)]
+        learned = Arm(name="learned, all", policy=LEARNED, starts=base, menu=both, bundle=bundle)
+        found.insert(3, learned)
+        found.append(replace(learned, name="learned, replicas only", menu=None))
     return [arm for arm in found if arm.menu is None or len(arm.menu) > 1]
 
 
