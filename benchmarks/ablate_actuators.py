@@ -33,6 +33,7 @@ from gpupilot_agent.comparison.scene import Scene
 from gpupilot_agent.comparison.traffic import Piece
 from gpupilot_agent.evaluation import Design, Estimate
 from gpupilot_agent.frontier import Frontier
+from gpupilot_agent.generalist import load_generalist
 from gpupilot_agent.tracking import digest
 from gpupilot_envs import serving
 from gpupilot_envs.atomic import write_text
@@ -269,7 +270,7 @@ def report(arguments: argparse.Namespace) -> tuple[str, bool]:
         hours=SCORED_S / 3600.0,
         warm_up_s=WARM_UP_S,
     )
-    bundle = None if arguments.bundle is None else load(arguments.bundle)
+    bundle = load_generalist() if arguments.bundle is None else load(arguments.bundle)
     kept = Kept(arguments.out / f"{scene.profile.name}.jsonl", arguments.seconds)
     learn, judged = traffic(scene)
     measured: dict[str, dict[str, Measured]] = {name: {} for name in judged}
@@ -313,7 +314,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--target-ms", type=float, default=100.0)
     parser.add_argument("--size", type=float, default=1.0, help="mean demand in stated replicas")
     parser.add_argument("--trials", type=int, default=10, help="settings of every arm")
-    parser.add_argument("--bundle", type=Path, help="a learned policy to take part")
+    parser.add_argument("--bundle", type=Path, help="learned policy; the shipped one by default")
     parser.add_argument("--seconds", type=float, default=math.inf, help="then stop, to go on later")
     parser.add_argument("--out", type=Path, default=Path("results/actuators"))
     return parser.parse_args()

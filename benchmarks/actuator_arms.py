@@ -73,27 +73,26 @@ class Score:
     scored_s: float
 
 
-def arms(scene: Scene, bundle: Bundle | None) -> list[Arm]:
-    """Return every arm with something to choose; those of a learned policy where there is one."""
+def arms(scene: Scene, bundle: Bundle) -> list[Arm]:
+    """Return every arm with something to choose, the most telling ones first."""
 
     def able(*actuators: Actuator) -> Menu:
         return menu(scene.profile, scene.targets, actuators)
 
     limits, batching, both = able("limits"), able("batching"), able("limits", "batching")
     base = (both.gears[both.base],)
+    learned = Arm(name="learned, all", policy=LEARNED, starts=base, menu=both, bundle=bundle)
     found = [
         Arm(name=REFERENCE, policy=HPA, starts=base),
         Arm(name=CLASSICAL_REFERENCE, policy=CLASSICAL, starts=base),
         Arm(name="queueing, all", policy=PLANNED, starts=base, menu=both),
+        learned,
         Arm(name="HPA, static gear", policy=HPA, starts=both.gears),
         Arm(name="queueing, static gear", policy=CLASSICAL, starts=both.gears),
         Arm(name="queueing, + share or limit", policy=PLANNED, starts=base, menu=limits),
         Arm(name="queueing, + batching, instances", policy=PLANNED, starts=base, menu=batching),
+        replace(learned, name="learned, replicas only", menu=None),
     ]
-    if bundle is not None:
-        learned = Arm(name="learned, all", policy=LEARNED, starts=base, menu=both, bundle=bundle)
-        found.insert(3, learned)
-        found.append(replace(learned, name="learned, replicas only", menu=None))
     return [arm for arm in found if arm.menu is None or len(arm.menu) > 1]
 
 
