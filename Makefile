@@ -4,7 +4,7 @@ ARGS ?=
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench train compare stack stack-down baseline recordings model lock schemas commands clean
+.PHONY: help demo test check bench train compare stack stack-down baseline recordings fidelity model lock schemas commands clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ baseline: ## Measure 10, 50 and 100 users into results/baseline/<time>: make bas
 
 recordings: ## Make the recordings of the real stack anew, 2 hours: make recordings ARGS="--flavour cpu"
 	@sh scripts/setup.sh && $(BIN)/gpupilot campaign --out recordings $(ARGS)
+
+fidelity: ## Hold the simulator against the real stack, live, in some 4 minutes; ARGS=--docs replays the shipped runs
+	@sh scripts/setup.sh --dev && $(BIN)/python scripts/fidelity.py $(ARGS)
 
 model: ## Get the model and write Triton repositories under deploy/triton
 	@sh scripts/setup.sh && $(BIN)/gpupilot model --out deploy/triton $(ARGS)

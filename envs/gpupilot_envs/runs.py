@@ -34,6 +34,9 @@ CARD, REQUESTS, RECORDING = "run.yaml", "requests.parquet", "recording.parquet"
 PAUSE_S = 0.010
 """A generator that runs before all other work is this late only where the machine stood still."""
 
+CALM_SHARE = 0.5
+"""Least share of a run that must be left between its pauses."""
+
 BEFORE_PAUSE_S, AFTER_PAUSE_S, RECOVERY = 0.3, 1.0, 5.0
 """Left out around a pause; a backlog takes the multiple of it to work off at 0.83 of saturation."""
 
@@ -115,8 +118,15 @@ class Requests:
         """Return the times that count: after the warm-up, without pauses and what they left behind.
 
         A pause is left out from a little before it, when requests it held had already been sent,
-        until its backlog is worked off.
+        until its backlog is worked off. Where less than half of the run would be left, nothing is
+        left out: the generator was late for want of a core, and there is no calm to be found.
         """
+        whole = ((self.counted_from_s, self.counted_until_s),)
+        calm = self._between_pauses()
+        enough_s = CALM_SHARE * (self.counted_until_s - self.counted_from_s)
+        return calm if sum(until - since for since, until in calm) >= enough_s else whole
+
+    def _between_pauses(self) -> tuple[tuple[float, float], ...]:
         spans, begin_s = [], self.counted_from_s
         for from_s, until_s in self.pauses_s:
             if from_s - BEFORE_PAUSE_S > begin_s:

@@ -88,6 +88,12 @@ def test_runs_that_judge_never_calibrate(runs: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_what_was_recovered_is_told_beside_what_was_played(queue: Any) -> None:
+    text = report.recovered(queue.service(), queue.service(slower=1.05))
+    assert "| batch of 1, ms | 10 | 10.5 | +0.500 |" in text
+    assert "| noise | 0 | 0 | +0.000 |" in text
+
+
 def test_every_number_has_a_name_for_people() -> None:
     from gpupilot_envs.fidelity.comparison import LIMITS
 

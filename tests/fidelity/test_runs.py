@@ -11,7 +11,16 @@ import pytest
 
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.profile import Batching
-from gpupilot_envs.runs import CARD, REQUESTS, RunCard, find_runs, read_run, requests_of, write_run
+from gpupilot_envs.runs import (
+    CARD,
+    REQUESTS,
+    Requests,
+    RunCard,
+    find_runs,
+    read_run,
+    requests_of,
+    write_run,
+)
 
 
 def card(**changes: object) -> RunCard:
@@ -110,6 +119,18 @@ def test_runs_are_found_below_a_folder_once(tmp_path: Path) -> None:
         write_run(tmp_path / "cpu" / name, card(name=name))
     found = find_runs([tmp_path, tmp_path / "cpu" / "a"])
     assert [folder.name for folder in found] == ["a", "b"]
+
+
+def test_a_generator_that_is_always_late_tells_no_pauses() -> None:
+    sent_s = np.linspace(0.0, 20.0, 200)
+    found = Requests(
+        sent_s=sent_s,
+        latency_s=np.full(200, 0.02),
+        ok=np.ones(200, dtype=bool),
+        warm_up=sent_s < 1.0,
+        pauses_s=tuple((at, at + 0.05) for at in range(20)),
+    )
+    assert found.calm_spans_s() == ((found.counted_from_s, 20.0),)
 
 
 def test_a_pause_of_the_machine_is_found_and_left_out(tmp_path: Path) -> None:

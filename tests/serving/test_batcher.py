@@ -36,6 +36,7 @@ class Config:
     instances: int = 1
     timeout_s: float = INF
     max_queue: int = 0
+    free_shapes: bool = False
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -80,7 +81,8 @@ class Triton:
             return
         self.queue.append(now)
         stale = self.current.state == "EXECUTING"
-        enough = len(self.queue) >= self.next_preferred
+        # an input of free size is looked at as it comes: it may not fit the others' shape
+        enough = self.config.free_shapes or len(self.queue) >= self.next_preferred
         if self.slot_available() and (self.saturated or stale or enough):
             self.batcher_thread(now)
 
@@ -207,6 +209,7 @@ def compiled_batches(config: Config, arrivals: list[float]) -> tuple[list[Batch]
         balancing="random",
         balance_key=0,
         distribution="lognormal",
+        always_woken=config.free_shapes,
     )
     engine = Engine(profile, service=service, cluster=Cluster(), scrape=Scrape())
     seat = Seat(opened_s=0.0, series=1, domain=0, power_ratio=1.0, slowdown=1.0, noise_key=0)
@@ -254,6 +257,7 @@ def configs(draw: st.DrawFn) -> Config:
         instances=draw(st.integers(1, 3)),
         timeout_s=timeout_ms / 1000.0 if timeout_ms else INF,
         max_queue=draw(st.sampled_from([0, 0, 0, 1, 5])),
+        free_shapes=draw(st.booleans()),
     )
 
 
@@ -307,6 +311,14 @@ def test_with_delay_late_requests_do_not_join_the_batch_sealed_ahead() -> None:
     batches = batches_of(arrivals, delay_s=0.002)
     assert [b for _, b in batches] == [[0.0], [0.003, 0.004], [0.007, 0.008]]
     assert [t for t, _ in batches] == pytest.approx([0.002, 0.012, 0.022])
+
+
+def test_requests_of_free_shape_join_the_batch_sealed_ahead() -> None:
+    """Each wakes the batcher's thread, which looks at the payload that still waits."""
+    arrivals = [0.0, 0.003, 0.004, 0.007, 0.008]
+    batches = batches_of(arrivals, delay_s=0.002, free_shapes=True)
+    assert [b for _, b in batches] == [[0.0], [0.003, 0.004, 0.007, 0.008]]
+    assert [t for t, _ in batches] == pytest.approx([0.002, 0.012])
 
 
 def test_payloads_sealed_ahead_are_merged_when_the_instance_takes_them() -> None:

@@ -14,6 +14,8 @@ from gpupilot_agent.report.canvas import Picture, render, sheet, style
 from gpupilot_agent.report.look import INK, LATE, MUTED
 from gpupilot_envs.atomic import write_bytes, write_text
 from gpupilot_envs.fidelity.comparison import LIMITS, Cell, RunFidelity
+from gpupilot_envs.profile import ServiceProfile
+from gpupilot_envs.serving.speed import contention
 
 FORMAT = "gpupilot/fidelity-v1"
 COLUMNS = ("number", "measured", "95 % of it", "predicted", "error", "limit", "verdict")
@@ -141,6 +143,25 @@ def markdown(runs: Sequence[RunFidelity]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def recovered(played: ServiceProfile, found: ServiceProfile) -> str:
+    """Return the table of what an emulated GPU played and what calibration found of it.
+
+    Args:
+        played: What the model slept by.
+        found: What calibration made of the recordings; it holds the server's own work too.
+    """
+    true_ms, found_ms = (1000.0 * profile.batch_latency_s() for profile in (played, found))
+    pairs = [
+        (f"batch of {size}, ms", true_ms[size], found_ms[size]) for size in range(1, len(true_ms))
+    ]
+    pairs.append(("noise", played.noise_cv, found.noise_cv))
+    slower = (contention(profile)[2] for profile in (played, found))
+    pairs.append(("slowdown of two at once", *slower))
+    lines = [_line(("parameter", "played", "found", "difference")), _line(["---"] * 4)]
+    lines += [_line((name, f"{a:.3g}", f"{b:.4g}", f"{b - a:+.3f}")) for name, a, b in pairs]
+    return "\n".join(lines) + "\n"
+
+
 def picture(runs: Sequence[RunFidelity]) -> Picture:
     """Return predicted over measured, a panel for each kind of number, limits as lines."""
     with style():
@@ -201,8 +222,10 @@ def _cell(cell: Cell) -> dict[str, Any]:
 
 
 def _panel(axes: Axes, runs: Sequence[RunFidelity], names: Sequence[str]) -> None:
-    """Draw some numbers of all runs: a cross where one misses its limit, a dot elsewhere."""
-    shown = [cell for run in runs for cell in run.cells if cell.name in names]
+    """Draw some numbers of all runs where they are judged: a cross where one misses its limit."""
+    shown = [
+        cell for run in runs for cell in run.cells if cell.name in names and cell.limit is not None
+    ]
     unit = UNITS[names[0]]
     for passed, marker, colour in ((True, "o", MUTED), (False, "x", LATE)):
         kept = [cell for cell in shown if cell.passed is passed]
@@ -216,6 +239,6 @@ def _panel(axes: Axes, runs: Sequence[RunFidelity], names: Sequence[str]) -> Non
         axes.set_xscale("log")
         axes.set_yscale("log")
     words = ", ".join(UNITS[name].words for name in names)
-    axes.set_title(f"{words}{',' + unit.suffix if unit.suffix else ''}", color=INK)
+    axes.set_title(", ".join(filter(None, (words, unit.suffix.strip()))), color=INK)
     axes.set_xlabel("measured")
     axes.set_ylabel("predicted")

@@ -19,7 +19,7 @@ OVERLOADED = 1.0
 
 SEEDS = 8
 
-CALIBRATED = {"emulated": "mobilenetv4-edge-emulated", "cpu": "mobilenetv4-cpu"}
+CALIBRATED = {"emulated": "mobilenetv4-edge-emulated", "cpu": "mobilenetv4-cpu-triton"}
 """Embedded profile that calibration made of the shipped recordings, by flavour."""
 
 

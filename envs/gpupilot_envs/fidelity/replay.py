@@ -82,6 +82,8 @@ def _world(service: ServiceProfile, card: RunCard, requests: Requests, seed: int
         seed=seed,
         cluster=Cluster(gpus=card.replicas, balancing=card.balancing),
         scrape=NO_SCRAPES,
+        # the emulated model takes pictures of any size, the real one 224 x 224
+        free_shapes=card.flavour == "emulated",
     )
 
 

@@ -64,6 +64,7 @@ def service_record(
     balancing: Balancing,
     balance_key: int,
     distribution: ServiceDistribution,
+    always_woken: bool = False,
 ) -> NDArray[np.void]:
     """Return what the kernels read of the profile, one ``SERVICE`` record in an array.
 
@@ -78,6 +79,7 @@ def service_record(
     service["overhead_s"] = profile.overhead_ms / 1000.0
     service["timeout_s"] = profile.timeout_ms / 1000.0 if profile.timeout_ms else np.inf
     service["max_queue"] = profile.max_queue
+    service["always_woken"] = always_woken
     service["balancing"] = BALANCINGS.index(balancing)
     service["balance_key"] = balance_key
     service["bounds"] = count + 1

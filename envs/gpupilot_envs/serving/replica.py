@@ -208,7 +208,7 @@ def admit(pod: Any, times: NDArray[np.float64], others: int, service: Any, tally
         start_greedily(pod, times, now_s, others, service, tally)
         return
     prefetching = service.timeout_s == np.inf and service.max_queue == 0
-    enough = pod.admitted - pod.queue >= pod.next_preferred
+    enough = service.always_woken or pod.admitted - pod.queue >= pod.next_preferred
     if enough and slot_free(pod, prefetching):
         run_batcher(pod, times, now_s, others, service, tally)
     else:
@@ -222,6 +222,8 @@ def patience(pod: Any, service: Any) -> int:
         return 0
     if pod.greedy:
         return UNLIMITED if pod.executing >= pod.instances else 0
+    if service.always_woken:
+        return 0
     if slot_free(pod, service.timeout_s == np.inf):
         return int(pod.next_preferred - 1 - (pod.admitted - pod.queue))
     return UNLIMITED

@@ -103,6 +103,7 @@ SERVICE = np.dtype(
         ("overhead_s", np.float64),
         ("timeout_s", np.float64),
         ("max_queue", np.int64),
+        ("always_woken", np.bool_),
         ("balancing", np.int64),
         ("balance_key", np.int64),
         ("bounds", np.int64),
@@ -117,7 +118,8 @@ SERVICE = np.dtype(
 
 ``overhead_s`` is the time per request outside queue and execution; ``timeout_s`` the longest
 time in the queue, infinite for never; ``max_queue`` the most requests in a pod's queue, 0
-for unbounded. ``bounds_s`` are the upper bounds of the gateway's histogram, ascending, the
+for unbounded; ``always_woken`` whether every arrival wakes the batcher's thread, as inputs
+of free shape do. ``bounds_s`` are the upper bounds of the gateway's histogram, ascending, the
 last of the ``bounds`` is infinite; ``bound_of_bucket`` is the first of them that a fine
 bucket of the ledger may fall into. ``contention`` is the slowdown by executions running on
 the GPU at once, ``curve_s`` the mean seconds of an execution by batch size, ``noise``

@@ -61,6 +61,7 @@ class SimulatedWorld:
         faults: Faults | None = None,
         warm: bool = True,
         service_distribution: ServiceDistribution = "lognormal",
+        free_shapes: bool = False,
     ) -> None:
         """Set the service up at time 0.
 
@@ -76,6 +77,8 @@ class SimulatedWorld:
             faults: What goes wrong; nothing by default.
             warm: Whether the first replicas are ready at time 0.
             service_distribution: Of one execution's time round its mean.
+            free_shapes: Whether the model takes inputs of any size (a dimension of -1): Triton's
+                batcher then looks at every request as it arrives, to compare its shape.
 
         Raises:
             InputInvalid: An allocation or target cannot be.
@@ -102,6 +105,7 @@ class SimulatedWorld:
             balancing=cluster.balancing,
             balance_key=key,
             distribution=service_distribution,
+            always_woken=free_shapes,
         )
         self._engine = Engine(profile, service=service, cluster=cluster, scrape=self._scrape)
         self._deployment = Deployment(
