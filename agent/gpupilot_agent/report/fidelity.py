@@ -131,7 +131,12 @@ def markdown(runs: Sequence[RunFidelity]) -> str:
     """Return the page: a table of errors, one row for each run, and the numbers behind it."""
     names = list(LIMITS)
     head = ["run", "load", *(UNITS[name].words for name in names)]
-    lines = [_line(head), _line(["---"] * len(head))]
+    flavours = sorted({run.card.flavour for run in runs})
+    lines = [
+        f"- {flavour}: {verdict([run for run in runs if run.card.flavour == flavour])}"
+        for flavour in flavours
+    ]
+    lines += ["", _line(head), _line(["---"] * len(head))]
     lines.append(_line(["limit", "", *(_limit(name) for name in names)]))
     for run in runs:
         cells = {cell.name: cell for cell in run.cells}
