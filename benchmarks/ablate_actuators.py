@@ -183,7 +183,8 @@ class Measured:
 
 def relative(ours: Frontier, theirs: Frontier, level: float) -> Estimate:
     """Return how much more an arm costs than another at one attainment."""
-    return Estimate.of(ours.samples(level) / theirs.samples(level) - 1.0)
+    cost, other = ours.paired(theirs, level)
+    return Estimate.of(cost / other - 1.0)
 
 
 def shown(estimate: Estimate) -> str:
