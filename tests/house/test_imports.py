@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "stable_baselines3", "gymnasium", "matplotlib", "scipy.stats", "numba")
-HELP_CPU_S = 0.5
+HELP_OVER_TYPER = 2.0
+"""CPU that help may take, over that of the library which prints it; numba alone would add more."""
 
 
 def test_every_import_contract_is_kept() -> None:
@@ -35,6 +36,8 @@ def cpu_s_of(arguments: list[str]) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def test_help_costs_less_than_half_a_second_of_cpu() -> None:
+def test_help_costs_little_more_than_what_prints_it() -> None:
     command = [str(Path(sys.executable).with_name("gpupilot")), "--help"]
-    assert min(cpu_s_of(command) for _ in range(3)) < HELP_CPU_S
+    bare = [sys.executable, "-c", "import typer.rich_utils"]
+    spent, least = (min(cpu_s_of(words) for _ in range(3)) for words in (command, bare))
+    assert spent < HELP_OVER_TYPER * least

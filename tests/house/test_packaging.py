@@ -49,8 +49,9 @@ def test_the_wheel_carries_its_profiles(unpacked: Path) -> None:
     code = "from gpupilot_envs import embedded as e; print(e.__file__, *e.names())"
     origin, *names = run_in(unpacked, code).split()
     assert origin.startswith(str(unpacked))
-    gpus = ["bert-large-a100-mig", "mobilenetv4-edge", "resnet50-a100-mig"]
-    assert names == sorted(["mobilenetv4-cpu", *gpus])
+    published = ["bert-large-a100-mig", "mobilenetv4-cpu", "mobilenetv4-edge", "resnet50-a100-mig"]
+    calibrated = ["mobilenetv4-cpu-triton", "mobilenetv4-edge-emulated"]
+    assert names == sorted([*published, *calibrated])
 
 
 def test_the_wheel_carries_the_shipped_policy(unpacked: Path) -> None:
