@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -21,6 +22,15 @@ from hypothesis import strategies as st
 
 from gpupilot_envs.errors import InputInvalid, MetricsUnavailable
 from gpupilot_envs.prometheus import POINTS_MAX, Access, Prometheus, chunks
+
+
+class Listener(ThreadingHTTPServer):
+    """Says nothing of clients that gave up: it would stand among another test's errors."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell of every other error."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 @dataclass(slots=True)
@@ -84,7 +94,7 @@ def gate(prometheus: Any) -> Iterator[Gates]:
 
     def opening(tls: tuple[Path, Path] | None = None, **words: Any) -> Gate:
         made = Gate(upstream=prometheus.url, **words)
-        server = ThreadingHTTPServer(("127.0.0.1", 0), type("P", (Proxy,), {"gate": made}))
+        server = Listener(("127.0.0.1", 0), type("P", (Proxy,), {"gate": made}))
         server.daemon_threads = True
         if tls is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
