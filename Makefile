@@ -1,19 +1,20 @@
 # Two commands matter: `make demo` and `make test`. Each sets up its own .venv first.
 BIN := .venv/bin
+TESTBED := PYTHONPATH=deploy/testbed $(BIN)/python -m gpupilot_testbed
 ARGS ?=
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench train compare stack stack-down baseline recordings fidelity model lock schemas commands clean
+.PHONY: help demo test check bench train compare stack stack-down baseline recordings fidelity cluster cluster-light cluster-down model lock schemas crds commands clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Set up, train a policy, compare it with every baseline, write results/<run>/report.html
 	@sh scripts/setup.sh && $(BIN)/gpupilot demo $(ARGS)
 
 test: ## Set up and run all tests, warnings as errors
-	@sh scripts/setup.sh --dev && $(BIN)/pytest -n 2 $(ARGS)
+	@sh scripts/setup.sh --dev && $(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 check: ## Formatting, lint, types and import directions; what pre-commit and CI run
 	@sh scripts/setup.sh --dev && $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -42,6 +43,15 @@ recordings: ## Make the recordings of the real stack anew, 2 hours: make recordi
 fidelity: ## Hold the simulator against the real stack, live, in some 4 minutes; ARGS=--docs replays the shipped runs
 	@sh scripts/setup.sh --dev && $(BIN)/python scripts/fidelity.py $(ARGS)
 
+cluster: ## Start a real Kubernetes of plain processes on this machine (as root)
+	@sh scripts/setup.sh --dev && $(TESTBED) up $(ARGS)
+
+cluster-light: ## Start its control plane with fake nodes (no root needed)
+	@sh scripts/setup.sh --dev && $(TESTBED) up --light $(ARGS)
+
+cluster-down: ## Stop either and remove all it left
+	@sh scripts/setup.sh --dev && $(TESTBED) down $(ARGS)
+
 model: ## Get the model and write Triton repositories under deploy/triton
 	@sh scripts/setup.sh && $(BIN)/gpupilot model --out deploy/triton $(ARGS)
 
@@ -51,6 +61,9 @@ lock: ## Renew requirements.lock from pyproject.toml; ARGS=--upgrade takes newer
 
 schemas: ## Renew docs/schemas from the types they describe
 	@sh scripts/setup.sh --dev && PYTHONPATH=loadtests $(BIN)/python scripts/schemas.py
+
+crds: ## Renew deploy/crds from the types they describe
+	@sh scripts/setup.sh --dev && $(BIN)/python scripts/crds.py
 
 commands: ## Renew docs/commands.md from the command line
 	@sh scripts/setup.sh --dev && $(BIN)/python scripts/commands.py

@@ -6,12 +6,13 @@
     ├── InputInvalid      a file, field or option is wrong; says field, value and what is allowed
     │   ├── ProfileInvalid
     │   ├── TraceInvalid
+    │   ├── SpecInvalid
     │   └── SloInfeasible    no batch size can meet the latency target
     ├── OutputRefused     the result cannot be written: directory in use, disk full
     ├── BundleRefused     a policy artefact does not fit this code, or is not the one meant
     ├── ExtraMissing      an optional package is not installed
     ├── MetricsUnavailable  Prometheus cannot be reached or refuses the query
-    └── StackFailed       the serving stack cannot be installed, started, asked or stopped
+    └── StackFailed       the serving stack or the test cluster cannot be had, started or stopped
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ class ProfileInvalid(InputInvalid):
 
 class TraceInvalid(InputInvalid):
     """A rate trace, arrival file or recording cannot be used."""
+
+
+class SpecInvalid(InputInvalid):
+    """A custom resource holds what its schema would have refused."""
 
 
 class SloInfeasible(InputInvalid):
@@ -86,7 +91,7 @@ class MetricsUnavailable(GpupilotError):
 
 
 class StackFailed(GpupilotError):
-    """The serving stack (Triton, gateway, Prometheus) or its model is not to be had.
+    """The serving stack (Triton, gateway, Prometheus), its model or a test cluster fails.
 
     Args:
         sentence: What went wrong and what to do.

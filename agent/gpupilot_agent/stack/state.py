@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,6 +16,7 @@ from gpupilot_envs.errors import StackFailed
 
 FILE = "state.json"
 SHARED_MEMORY = Path("/dev/shm")
+Kept = TypeVar("Kept", bound=BaseModel)
 
 
 class StackState(BaseModel):
@@ -51,12 +53,31 @@ class StackState(BaseModel):
 
 def default_folder() -> Path:
     """Return where a stack keeps its state unless told: the user's state folder."""
+    return state_root() / "stack"
+
+
+def state_root() -> Path:
+    """Return the user's folder of what runs."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "gpupilot" / "stack"
+    return Path(base) / "gpupilot"
 
 
 def load(folder: Path) -> StackState | None:
     """Return the stack started in a folder, ``None`` where there is none.
+
+    Raises:
+        StackFailed: The file is not one of ours.
+    """
+    return read(folder, StackState, "a stack")
+
+
+def read(folder: Path, kind: type[Kept], what: str) -> Kept | None:
+    """Return what was saved in a folder, ``None`` where nothing was.
+
+    Args:
+        folder: Where :func:`save` put it.
+        kind: Its type.
+        what: Its name to the user: ``a stack``.
 
     Raises:
         StackFailed: The file is not one of ours.
@@ -67,11 +88,11 @@ def load(folder: Path) -> StackState | None:
     except FileNotFoundError:
         return None
     try:
-        return StackState.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
-        raise StackFailed(f"{path} is not the state of a stack; remove it by hand") from error
+        raise StackFailed(f"{path} is not the state of {what}; remove it by hand") from error
 
 
-def save(folder: Path, state: StackState) -> None:
+def save(folder: Path, state: BaseModel) -> None:
     """Write the state, whole or not at all."""
     write_text(folder / FILE, state.model_dump_json(indent=2))

@@ -53,15 +53,16 @@ class Toolbox:
 
 def cache_folder() -> Path:
     """Return where tools are kept: ``$GPUPILOT_CACHE``, else the user's cache folder."""
-    return _cache() / "tools"
+    return cache_root() / "tools"
 
 
 def model_store() -> Path:
     """Return where ONNX files are kept, beside the tools."""
-    return _cache() / "models"
+    return cache_root() / "models"
 
 
-def _cache() -> Path:
+def cache_root() -> Path:
+    """Return the folder of everything kept between runs."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen)
@@ -79,7 +80,7 @@ def toolbox(say: Say) -> Toolbox:
         StackFailed: Something cannot be had; names it and says what to do.
     """
     cache = cache_folder()
-    with _alone(cache):
+    with alone(cache):
         interpreter = find_interpreter(cache)
         folder = cache / _key(interpreter)
         if not folder.is_dir():
@@ -98,7 +99,7 @@ def toolbox(say: Say) -> Toolbox:
 
 
 @contextmanager
-def _alone(cache: Path) -> Iterator[None]:
+def alone(cache: Path) -> Iterator[None]:
     """Let one process install at a time; others wait and find the work done."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:

@@ -1,0 +1,71 @@
+"""``python -m gpupilot_testbed``: a cluster up, down, and how it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gpupilot_agent.cli.outcome import refuse, tell
+from gpupilot_envs.errors import StackFailed
+from gpupilot_testbed import lifecycle, programs, state
+from gpupilot_testbed.state import KUBECONFIG
+
+app = typer.Typer(
+    name="gpupilot_testbed",
+    help="A Kubernetes cluster of plain processes on this machine, for development and tests.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Folder = Annotated[
+    Path | None, typer.Option(help="State, logs and data while it is up.", metavar="FOLDER")
+]
+
+
+@app.command()
+def up(
+    light: Annotated[
+        bool, typer.Option(help="Without kubelet: fake nodes, on loopback, no root needed.")
+    ] = False,
+    nodes: Annotated[int, typer.Option(min=1, max=1000, help="Fake nodes, with --light.")] = 1,
+    gpus: Annotated[int, typer.Option(min=0, max=64, help="GPUs of each fake node.")] = 8,
+    folder: Folder = None,
+) -> None:
+    """Start a cluster; return when its node is ready."""
+    where = folder or state.default_folder()
+    if light:
+        lifecycle.up_light(where, say=tell, nodes=nodes, gpus=gpus)
+    else:
+        lifecycle.up(where, say=tell)
+    typer.echo(f"export KUBECONFIG={where / KUBECONFIG}")
+
+
+@app.command()
+def down(folder: Folder = None) -> None:
+    """Stop the cluster and remove all it left; harmless where there is none."""
+    where = folder or state.default_folder()
+    there_was = lifecycle.down(where)
+    typer.echo(f"{where}: stopped and removed" if there_was else f"no cluster in {where}")
+
+
+@app.command("programs")
+def get_programs() -> None:
+    """Download or build the Kubernetes programs now; say where they are."""
+    typer.echo(programs.kubernetes(programs.CONTROL_PLANE + programs.NODE, tell))
+
+
+def run() -> None:
+    """Run the command line; what cannot be done is one sentence and exit code 2."""
+    try:
+        app()
+    except StackFailed as error:
+        for line in error.log.splitlines():
+            tell(line)
+        refuse(str(error))
+
+
+if __name__ == "__main__":
+    run()

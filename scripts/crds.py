@@ -1,0 +1,25 @@
+"""Write ``deploy/crds`` from the types it describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gpupilot_envs.atomic import write_text
+from gpupilot_operator import crd, naming
+
+FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "crds"
+
+
+def documents() -> dict[str, str]:
+    """Return the text of every definition by the name of its file."""
+    return {f"{naming.PLURAL}.yaml": crd.text()}
+
+
+def main() -> None:
+    """Write every definition."""
+    for name, text in documents().items():
+        write_text(FOLDER / name, text)
+
+
+if __name__ == "__main__":
+    main()
