@@ -11,6 +11,7 @@ import http.client
 import json
 import ssl
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
 PATIENCE_S = 60.0
+IDLE_S = 20.0
+"""A connection that was quiet for longer is not used again: the server may have ended it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,7 @@ class Api:
         self._connection = http.client.HTTPSConnection(
             where.hostname, where.port, timeout=PATIENCE_S, context=context
         )
+        self._used_s = time.monotonic()
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -102,8 +106,7 @@ class Api:
         """
         text = None if body is None else json.dumps(body)
         headers = {} if text is None else {"Content-Type": kind}
-        self._connection.request(method, path, body=text, headers=headers)
-        answer = self._connection.getresponse()
+        answer = self._sent(method, path, text, headers)
         said = answer.read()
         if answer.getheader("Content-Type") == _JSON:
             return Answer(status=answer.status, body=json.loads(said))
@@ -112,11 +115,25 @@ class Api:
 
     def stream(self, path: str) -> Iterator[bytes]:
         """Yield the lines of an answer as they come, until the server ends it."""
-        self._connection.request("GET", path)
-        answer = self._connection.getresponse()
+        answer = self._sent("GET", path, None, {})
         while line := answer.readline():
             yield line
         answer.close()
+
+    def _sent(
+        self, method: str, path: str, text: str | None, headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:
+        """Send a request on a connection that is known to live; one that fails is not kept."""
+        if time.monotonic() - self._used_s > IDLE_S:
+            self.close()
+        try:
+            self._connection.request(method, path, body=text, headers=dict(headers))
+            answer = self._connection.getresponse()
+        except (OSError, http.client.HTTPException):
+            self.close()
+            raise
+        self._used_s = time.monotonic()
+        return answer
 
     def get(self, path: str) -> Any:
         """Return an object or a list, which must be there."""

@@ -1,0 +1,181 @@
+"""The pod: Triton with its model, ready when it answers, ended when it has answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gpupilot_operator.service import Service
+from gpupilot_operator.spec_predictor import Model
+
+PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
+"""Of Triton; the same everywhere."""
+MODELS = "/models"
+LEAVE_S = 10
+"""Between leaving the Service and the signal to end: time for every proxy to hear of it."""
+DRAIN_S = 30
+"""Triton's own time to answer what it has taken."""
+MARGIN_S = 5
+START_MINUTES = 15
+"""Time for the image, the model and the first answer, before a pod is started again."""
+PVC = "pvc://"
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """What a cluster has and allows.
+
+    Attributes:
+        user: Who containers run as; ``None`` where the cluster chooses (OpenShift).
+        has_service_monitors: Whether the Prometheus operator's types are there.
+        storage_image: Copies a model from its URI into a folder.
+        pull_policy: When images are pulled; ``None`` leaves it to the cluster.
+    """
+
+    user: int | None = 1000
+    has_service_monitors: bool = False
+    storage_image: str = "kserve/storage-initializer:v0.15.0"
+    pull_policy: str | None = None
+
+
+def pod_spec(service: Service, platform: Platform, share_milli: int) -> Manifest:
+    """Return the spec of a pod that holds a share of a GPU.
+
+    Raises:
+        ValueError: The service has no model of its own, or there is no such share.
+    """
+    model = service.spec.predictor.model
+    if model is None:
+        raise ValueError(f"{service.namespace}/{service.name} names a target, not a model")
+    made: Manifest = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": _pod_security(platform),
+        "terminationGracePeriodSeconds": LEAVE_S + DRAIN_S + MARGIN_S,
+        "topologySpreadConstraints": [_spread(service, share_milli)],
+        "tolerations": [
+            {"key": name, "operator": "Exists", "effect": "NoSchedule"}
+            for name in service.spec.gpu.asked(share_milli)
+        ],
+        "containers": [_triton(service, model, platform, share_milli)],
+        "volumes": _volumes(model),
+    }
+    if model.service_account_name is not None:
+        made["serviceAccountName"] = model.service_account_name
+    if not model.storage_uri.startswith(PVC):
+        made["initContainers"] = [_storage(model, platform)]
+    return made
+
+
+def _triton(service: Service, model: Model, platform: Platform, share_milli: int) -> Manifest:
+    name = model.name or service.name
+    return _pulled(platform) | {
+        "name": "triton",
+        "image": model.image,
+        "args": [
+            "tritonserver",
+            f"--model-repository={MODELS}",
+            # instances and batching are changed while it runs
+            "--model-control-mode=explicit",
+            f"--load-model={name}",
+            f"--exit-timeout-secs={DRAIN_S}",
+        ],
+        "ports": [
+            {"name": port, "containerPort": number, "protocol": "TCP"}
+            for port, number in PORTS.items()
+        ],
+        "resources": _resources(service, model, share_milli),
+        "startupProbe": _probe(
+            f"/v2/models/{name}/ready", every_s=2, failures=START_MINUTES * 60 // 2
+        ),
+        "readinessProbe": _probe(f"/v2/models/{name}/ready", every_s=2, failures=2),
+        "livenessProbe": _probe("/v2/health/live", every_s=10, failures=3),
+        "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_S}}},
+        "securityContext": _SECURITY,
+        "volumeMounts": [
+            {"name": "models", "mountPath": MODELS, "readOnly": True, **_sub_path(model)},
+            {"name": "memory", "mountPath": "/dev/shm"},
+            {"name": "scratch", "mountPath": "/tmp"},
+        ],
+    }
+
+
+def _storage(model: Model, platform: Platform) -> Manifest:
+    return _pulled(platform) | {
+        "name": "storage",
+        "image": platform.storage_image,
+        "args": [model.storage_uri, MODELS],
+        "resources": {
+            "requests": {"cpu": "100m", "memory": "256Mi"},
+            "limits": {"cpu": "1", "memory": "1Gi"},
+        },
+        "securityContext": _SECURITY,
+        "volumeMounts": [
+            {"name": "models", "mountPath": MODELS},
+            {"name": "scratch", "mountPath": "/tmp"},
+        ],
+    }
+
+
+def _resources(service: Service, model: Model, share_milli: int) -> Manifest:
+    """Return the limits as stated, with the devices of the share; requests where stated."""
+    limits = {**model.resources.limits, **service.spec.gpu.asked(share_milli)}
+    requests = dict(model.resources.requests)
+    return {"limits": limits, "requests": requests} if requests else {"limits": limits}
+
+
+def _volumes(model: Model) -> list[Manifest]:
+    models: Manifest = {"name": "models", "emptyDir": {}}
+    if model.storage_uri.startswith(PVC):
+        claim = model.storage_uri.removeprefix(PVC).partition("/")[0]
+        source = {"claimName": claim, "readOnly": True}
+        models = {"name": "models", "persistentVolumeClaim": source}
+    # Triton's backends speak through shared memory; a container's default is 64 MiB
+    memory = {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}
+    return [models, memory, {"name": "scratch", "emptyDir": {}}]
+
+
+def _sub_path(model: Model) -> dict[str, str]:
+    """Return where in its claim a model lies, nothing for a whole volume."""
+    if not model.storage_uri.startswith(PVC):
+        return {}
+    path = model.storage_uri.removeprefix(PVC).partition("/")[2].strip("/")
+    return {"subPath": path} if path else {}
+
+
+def _probe(path: str, *, every_s: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": "http", "scheme": "HTTP"},
+        "periodSeconds": every_s,
+        "timeoutSeconds": 2,
+        "failureThreshold": failures,
+    }
+
+
+def _spread(service: Service, share_milli: int) -> Manifest:
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        # better together than pending
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": service.selector(share_milli)},
+    }
+
+
+def _pod_security(platform: Platform) -> Manifest:
+    """Return what the restricted Pod Security Standard and OpenShift's default both take."""
+    user = {} if platform.user is None else {"runAsUser": platform.user, "fsGroup": platform.user}
+    return {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **user}
+
+
+def _pulled(platform: Platform) -> Manifest:
+    return {} if platform.pull_policy is None else {"imagePullPolicy": platform.pull_policy}
+
+
+_SECURITY: Manifest = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
