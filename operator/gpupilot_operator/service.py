@@ -32,6 +32,11 @@ class Service:
     spec: InferenceServiceSpec
 
     @property
+    def key(self) -> str:
+        """What names it in the whole cluster: ``namespace/name``."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
     def owner(self) -> dict[str, Any]:
         """The reference by which what is made for it goes with it."""
         return {
