@@ -37,6 +37,7 @@ __all__ = [
     "flap_budget_spent",
     "fresh_memory_rows",
     "limits_row",
+    "noted",
     "remember_change",
     "restrain",
     "restrain_replicas",
@@ -168,6 +169,33 @@ def restrain(
         reasons=reasons_of(bits if instead is None else bits | Reason.OUT_OF_DISTRIBUTION.bit),
         memory=GuardrailMemory.from_row(row, actuators),
     )
+
+
+def noted(
+    memory: GuardrailMemory,
+    limits: Limits,
+    *,
+    before: Allocation,
+    after: Allocation,
+    now_s: float,
+    carried: int | None = None,
+) -> GuardrailMemory:
+    """Return the memory after a change that was really made, whoever made it.
+
+    Args:
+        memory: Before it.
+        limits: The envelope, for the reversals it counts.
+        before: What ran.
+        after: What runs from now on.
+        now_s: Time of the change.
+        carried: Replicas of the new gear that carry what ran before; where the gear stays, those
+            that ran.
+    """
+    row, actuators = memory.row(limits.flaps_per_hour_max), memory.actuators()
+    remember_gear(actuators, _gear_row(before, np.nan), _gear_row(after, np.nan), float(now_s))
+    as_new = before.replicas if carried is None else carried
+    remember_change(row, as_new, after.replicas, float(now_s))
+    return GuardrailMemory.from_row(row, actuators)
 
 
 def _gear_row(allocation: Allocation, saturation_rps: float) -> NDArray[np.float64]:

@@ -29,6 +29,11 @@ class Reason(StrEnum):
     SHARE_OUT_OF_RANGE = "ShareOutOfRange"
     SURGE_OVER_BUDGET = "SurgeOverBudget"
     OUT_OF_DISTRIBUTION = "OutOfDistribution"
+    SCALING_PAUSED = "ScalingPaused"
+    SET_BY_HAND = "SetByHand"
+    QUOTA_REACHED = "QuotaReached"
+    SAFE_REPLICAS = "SafeReplicas"
+    NOBODY_DECIDES = "NobodyDecides"
 
     @property
     def bit(self) -> int:
@@ -65,4 +70,9 @@ _MEANINGS: dict[Reason, str] = {
     Reason.SHARE_OUT_OF_RANGE: "a GPU share outside its bounds",
     Reason.SURGE_OVER_BUDGET: "old and new pods together need more GPU shares than the budget",
     Reason.OUT_OF_DISTRIBUTION: "unlike all it was trained on, so the classical controller decides",
+    Reason.SCALING_PAUSED: "an annotation pauses changes in this direction",
+    Reason.SET_BY_HAND: "a count set by hand is kept for its time",
+    Reason.QUOTA_REACHED: "the namespace's quota of GPUs leaves no room for more",
+    Reason.SAFE_REPLICAS: "signals stayed away, so what was declared safe is asked for",
+    Reason.NOBODY_DECIDES: "neither the policy nor a controller may decide, so what runs is kept",
 }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from gpupilot_operator.status_fields import Condition, ConditionStatus, ConditionType
+
+_FORM = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,4 +66,9 @@ def _settled(before: Condition | None, told: Told, generation: int, now: datetim
 
 def written(time: datetime) -> str:
     """Return a time as Kubernetes writes it, to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.strftime(_FORM)
+
+
+def read_time(text: str) -> float:
+    """Return the Unix time of what :func:`written` wrote."""
+    return datetime.strptime(text, _FORM).replace(tzinfo=UTC).timestamp()

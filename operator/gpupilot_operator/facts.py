@@ -7,7 +7,9 @@ from enum import StrEnum
 
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.reasons import Reason
+from gpupilot_operator.manual import Hand
 from gpupilot_operator.spec_autoscaling import Mode
+from gpupilot_operator.status_fields import ProofStatus
 
 
 class MetricsState(StrEnum):
@@ -28,11 +30,25 @@ class PolicyState(StrEnum):
     EXPIRED = "ProofExpired"
     HELD = "GateHeld"
     REFUSED = "BundleRefused"
+    PROFILE_MISSING = "ProfileMissing"
+    PROFILE_REFUSED = "ProfileRefused"
+    MEASURING = "ProfileBeingMeasured"
+    INFEASIBLE = "ObjectiveInfeasible"
 
     @property
     def may_act(self) -> bool:
         """Whether it decides what is carried out."""
         return self in (PolicyState.CLASSICAL, PolicyState.PROVEN, PolicyState.OVERRIDDEN)
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether it is known what a replica carries, without which no controller can decide."""
+        return self not in (
+            PolicyState.PROFILE_MISSING,
+            PolicyState.PROFILE_REFUSED,
+            PolicyState.MEASURING,
+            PolicyState.INFEASIBLE,
+        )
 
 
 class Rung(StrEnum):
@@ -40,7 +56,20 @@ class Rung(StrEnum):
 
     POLICY = "PolicyDecides"
     CONTROLLER = "ControllerDecides"
+    HOLD = "NobodyDecides"
     SAFE = "SafeReplicas"
+
+
+class Cause(StrEnum):
+    """Why it is that rung of the ladder."""
+
+    IN_CHARGE = "PolicyInCharge"
+    PROOF = "ProofNeeded"
+    BUNDLE = "BundleRefused"
+    UNSIZED = "ProfileNeeded"
+    UNFAMILIAR = "OutOfDistribution"
+    BURN = "SloBurn"
+    BLIND = "SignalsMissing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +81,7 @@ class Observed:
         p95_s: 95th percentile.
         p99_s: 99th percentile.
         attainment_ratio: Share of requests in time, 0 to 1.
+        rate_rps: Requests per second.
         source: Where it was measured.
     """
 
@@ -60,6 +90,7 @@ class Observed:
     p99_s: float | None
     attainment_ratio: float | None
     source: str
+    rate_rps: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +121,14 @@ class Facts:
         metrics: Whether there was something to decide on.
         policy: Whether the policy may act.
         rung: Who decides now.
+        cause: Why.
+        policy_said: What is to be known of the policy's state beyond its word, a clause.
         grant: The decision; ``None`` before the first.
+        shadow: What a learned policy that may not act would have been granted.
         observed: Users' latency; ``None`` where it is not known.
         other_writer: Who else sets the replicas, such as ``HorizontalPodAutoscaler/shop``.
+        hand: A count set by hand that is kept for its time.
+        proof: What is known of the gate; ``None`` of a classical policy.
     """
 
     running: Allocation
@@ -101,6 +137,11 @@ class Facts:
     metrics: MetricsState
     policy: PolicyState
     rung: Rung
+    cause: Cause = Cause.IN_CHARGE
+    policy_said: str = ""
     grant: Grant | None = None
+    shadow: Grant | None = None
     observed: Observed | None = None
     other_writer: str | None = None
+    hand: Hand | None = None
+    proof: ProofStatus | None = None

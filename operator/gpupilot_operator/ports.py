@@ -6,12 +6,19 @@ data and time, and everything between reading and writing is pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.live import LiveReading
+from gpupilot_envs.profile import ServiceProfile
+from gpupilot_envs.signals import Signals
+from gpupilot_operator.facts import Grant
 from gpupilot_operator.plan import Plan
 from gpupilot_operator.service import Service
 from gpupilot_operator.status_fields import InferenceServiceStatus
@@ -46,6 +53,8 @@ class Seen:
         unschedulable: Pods for which no node has room.
         annotations: Of the resource: pause, override and the like.
         set_by_hand: A count asked for by ``kubectl scale``; ``None`` where none is set.
+        quota_milli: GPU that all services of its namespace may hold together, in thousandths, as
+            a ResourceQuota says; ``None`` where none does.
         other_writer: Who else sets the replicas, such as ``HorizontalPodAutoscaler/shop``.
         artefacts: Files it refers to.
     """
@@ -58,6 +67,7 @@ class Seen:
     unschedulable: int = 0
     annotations: Mapping[str, str] = field(default_factory=dict)
     set_by_hand: int | None = None
+    quota_milli: int | None = None
     other_writer: str | None = None
     artefacts: Artefacts = field(default=Artefacts())
 
@@ -98,11 +108,53 @@ class Telling:
         service: The resource.
         patch: Merge patch of its status subresource; ``None`` where nothing differs.
         events: Events, oldest first.
+        release_hand: Whether the count set by hand has had its time: ``spec.predictor.replicas``
+            is to be taken out of the resource.
     """
 
     service: Service
     patch: Mapping[str, Any] | None = None
     events: tuple[Event, ...] = ()
+    release_hand: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """One decision for the log.
+
+    Attributes:
+        service: The resource.
+        policy: Who decided, by name.
+        at_s: When.
+        seen: The newest reading before it.
+        running: What ran.
+        grant: What was asked and granted.
+        why: The decision in a clause.
+        family: Its algorithm, as comparisons name it.
+        profile: What the service costs to run; ``None`` where nobody knows.
+        geared: Whether limits and batching could be changed too.
+        bundle_sha256: Digest of the learned policy, ``None`` of a classical one.
+        observation: What its network saw, float32, in the order of ``observation.FIELDS``.
+        logits: Its answer, float32, minus infinity where a value could not be chosen.
+        action: Index taken on every axis.
+        price: Of a late request, in GPU time per request.
+    """
+
+    service: Service
+    policy: str
+    at_s: float
+    seen: Signals
+    running: Allocation
+    grant: Grant
+    why: str
+    family: str
+    profile: ServiceProfile | None = None
+    geared: bool = False
+    bundle_sha256: str | None = None
+    observation: NDArray[np.float32] | None = None
+    logits: NDArray[np.float32] | None = None
+    action: NDArray[np.int64] | None = None
+    price: float | None = None
 
 
 class Cluster(Protocol):
@@ -127,6 +179,11 @@ class Cluster(Protocol):
 class Metrics(Protocol):
     """Prometheus, in a constant number of queries for all services."""
 
+    @property
+    def queries(self) -> int:
+        """Queries that one reading of all services takes."""
+        ...
+
     def read(self, services: Sequence[Service], at_s: float) -> Mapping[str, LiveReading]:
         """Return the reading of each service by key.
 
@@ -134,3 +191,28 @@ class Metrics(Protocol):
             MetricsUnavailable: Prometheus does not answer; a service without series is no error.
         """
         ...
+
+
+class DecisionLog(Protocol):
+    """Where decisions are kept; what cannot be written is lost and said, never an exception."""
+
+    def note(self, decisions: Sequence[Noted]) -> None:
+        """Take in the decisions of one tick."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Everything outside that one tick needs.
+
+    Attributes:
+        cluster: Kubernetes.
+        metrics: Prometheus.
+        log: Where decisions are kept.
+        clock: Counts seconds for the durations of a report, and decides nothing.
+    """
+
+    cluster: Cluster
+    metrics: Metrics
+    log: DecisionLog
+    clock: Callable[[], float] = time.perf_counter

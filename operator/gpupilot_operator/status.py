@@ -12,7 +12,16 @@ from typing import Any
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.reasons import Reason
 from gpupilot_operator.conditions import Told, settled, written
-from gpupilot_operator.facts import Facts, Grant, MetricsState, Observed, PolicyState, Rung
+from gpupilot_operator.facts import (
+    Cause,
+    Facts,
+    Grant,
+    MetricsState,
+    Observed,
+    PolicyState,
+    Rung,
+)
+from gpupilot_operator.manual import manual_status
 from gpupilot_operator.service import Service
 from gpupilot_operator.spec_autoscaling import Mode
 from gpupilot_operator.status_fields import (
@@ -37,13 +46,29 @@ _POLICIES = {
     PolicyState.UNPROVEN: "no gate was passed yet: the fallback controller acts",
     PolicyState.EXPIRED: "the passed gate is too old: the fallback controller acts",
     PolicyState.HELD: "the gate held the policy back: the fallback controller acts",
-    PolicyState.REFUSED: "the policy's bundle could not be loaded: the fallback controller acts",
+    PolicyState.REFUSED: "the policy's bundle could not be used: the fallback controller acts",
+    PolicyState.PROFILE_MISSING: "no service profile: nobody can say how many pods are needed",
+    PolicyState.PROFILE_REFUSED: "the service profile cannot be read: what runs is kept",
+    PolicyState.MEASURING: "what a pod carries is being worked out; what runs is kept meanwhile",
+    PolicyState.INFEASIBLE: "by its profile no pod can meet the objective: what runs is kept",
 }
 _RUNGS = {
     Rung.POLICY: "the policy of spec.autoscaling decides",
-    Rung.CONTROLLER: "the fallback controller decides in the policy's place",
+    Rung.CONTROLLER: "the queueing controller decides in the policy's place",
+    Rung.HOLD: "what runs is kept",
     Rung.SAFE: "signals stayed away: spec.autoscaling.fallback.replicas are asked for",
 }
+_CAUSES = {
+    Cause.IN_CHARGE: "",
+    Cause.PROOF: "the policy has not shown that it may act",
+    Cause.BUNDLE: "the policy's bundle could not be used",
+    Cause.UNSIZED: "it is not known what a pod carries",
+    Cause.UNFAMILIAR: "the policy was not trained on what it sees",
+    Cause.BURN: "the objective was missed by far while the policy decided",
+    Cause.BLIND: "nothing fresh was read for too long",
+}
+_TELLING = ("current_replicas", "granted_replicas", "constraints_applied", "policy")
+"""Fields of a decision that make it another one."""
 
 
 def status_of(
@@ -62,7 +87,13 @@ def status_of(
     decision = _decision(facts.grant, facts.running, now)
     fresh = decision is not None and not _same(decision, earlier.last_decision)
     autoscaling = earlier.model_copy(
-        update={"mode": facts.mode.value, "policy": _decider(facts, earlier)}
+        update={
+            "mode": facts.mode.value,
+            "policy": _decider(facts, earlier),
+            "proof": facts.proof,
+            "manual": manual_status(facts.hand),
+            "shadow": _shadow(facts, earlier, now),
+        }
         | ({"last_decision": decision, "history": _history(earlier, decision)} if fresh else {})
     )
     return before.model_copy(
@@ -109,16 +140,20 @@ def conditions_of(service: Service, facts: Facts) -> tuple[Told, ...]:
             type=ConditionType.POLICY_READY,
             holds=facts.policy.may_act,
             reason=facts.policy.value,
-            message=_POLICIES[facts.policy],
+            message=_sentence(_POLICIES[facts.policy], facts.policy_said),
         ),
         Told(
             type=ConditionType.FALLBACK,
             holds=facts.rung is not Rung.POLICY,
-            reason=facts.rung.value,
-            message=_RUNGS[facts.rung],
+            reason=facts.rung.value if facts.rung is Rung.POLICY else facts.cause.value,
+            message=_sentence(_RUNGS[facts.rung], _CAUSES[facts.cause]),
         ),
         _conflict(facts.other_writer),
     )
+
+
+def _sentence(said: str, more: str) -> str:
+    return f"{said} ({more})" if more else said
 
 
 def _ready(service: Service, facts: Facts) -> Told:
@@ -185,10 +220,21 @@ def _decision(grant: Grant | None, running: Allocation, now: datetime) -> Decisi
 
 
 def _same(decision: Decision, before: Decision | None) -> bool:
-    """Say whether a decision says what the last one said, whenever it was taken."""
+    """Say whether a decision comes to what the last one came to.
+
+    Who asks may ask for a little more or less at every tick; while the same is granted for the
+    same reasons, that is a matter of the decision log.
+    """
     if before is None:
         return False
-    return decision.model_copy(update={"time": before.time}) == before
+    return all(getattr(decision, name) == getattr(before, name) for name in _TELLING)
+
+
+def _shadow(facts: Facts, earlier: AutoscalingStatus, now: datetime) -> Decision | None:
+    """Return what a policy that may not act would have had; the last one while it stays that."""
+    decision = _decision(facts.shadow, facts.running, now)
+    known = earlier.shadow
+    return known if decision is not None and _same(decision, known) else decision
 
 
 def _history(earlier: AutoscalingStatus, decision: Decision | None) -> tuple[Decision, ...]:

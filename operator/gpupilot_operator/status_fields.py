@@ -97,6 +97,15 @@ class ProofStatus(Part):
     overridden: bool = Field(default=False, description="Whether an annotation stands in for it.")
 
 
+class ManualStatus(Part):
+    """A count set by hand, by ``kubectl scale``."""
+
+    replicas: Count = Field(description="The count.")
+    at: Text = Field(description="Where it was set: resource, or deployment.")
+    since: Time = Field(description="Since when it is kept.")
+    until: Time = Field(description="Until when; then the policy decides again.")
+
+
 class LatencyStatus(Part):
     """Users' latency when the last decision was taken."""
 
@@ -114,6 +123,10 @@ class AutoscalingStatus(Part):
     policy: Text | None = Field(default=None, description="Who decides now; not always spec's.")
     last_decision: Decision | None = Field(default=None, description="The last decision.")
     proof: ProofStatus | None = Field(default=None, description="The gate.")
+    manual: ManualStatus | None = Field(default=None, description="A count set by hand.")
+    shadow: Decision | None = Field(
+        default=None, description="What a learned policy that may not act yet would have had."
+    )
     history: Annotated[tuple[Decision, ...], Field(max_length=HISTORY_MOST)] = Field(
         default=(), description="The last decisions that changed something, newest first."
     )

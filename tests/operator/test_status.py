@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.reasons import Reason
-from gpupilot_operator.facts import Facts, Grant, MetricsState, Observed, PolicyState, Rung
+from gpupilot_operator.facts import Cause, Facts, Grant, MetricsState, Observed, PolicyState, Rung
 from gpupilot_operator.service import Service
 from gpupilot_operator.spec_autoscaling import Mode
 from gpupilot_operator.status import status_of, status_patch
@@ -92,7 +92,12 @@ def service(service_of: Maker) -> Service:
         ({"policy": PolicyState.UNPROVEN}, ConditionType.POLICY_READY, "False", "ProofMissing"),
         ({"policy": PolicyState.OVERRIDDEN}, ConditionType.POLICY_READY, "True", "GateOverridden"),
         ({}, ConditionType.FALLBACK, "False", "PolicyDecides"),
-        ({"rung": Rung.SAFE}, ConditionType.FALLBACK, "True", "SafeReplicas"),
+        (
+            {"rung": Rung.SAFE, "cause": Cause.BLIND},
+            ConditionType.FALLBACK,
+            "True",
+            "SignalsMissing",
+        ),
     ],
     ids=lambda value: value.value if isinstance(value, ConditionType) else None,
 )
