@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
-from gpupilot_agent.stack import debian
 from gpupilot_agent.stack.monitoring import recording_rules
-from gpupilot_agent.stack.tools import cache_folder
+from gpupilot_agent.stack.tools import cache_folder, prometheus_programs
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.latency_sources import SOURCES, HistogramSource, find_source
 
@@ -23,10 +21,7 @@ WINDOW = "1m"
 @pytest.fixture(scope="module")
 def promtool() -> str:
     """Return Prometheus' test tool, from the same place as the server."""
-    present = shutil.which("promtool")
-    if present is not None:
-        return present
-    return str(debian.unpack("prometheus", cache_folder()) / "usr" / "bin" / "promtool")
+    return str(prometheus_programs(cache_folder(), print) / "promtool")
 
 
 def checked(promtool: str, folder: Path, document: dict[str, object]) -> None:

@@ -86,7 +86,7 @@ def toolbox(say: Say) -> Toolbox:
         if not folder.is_dir():
             say(f"installing {' and '.join(SERVERS)} for the stack (about 150 MB, once)")
             _install(interpreter, folder)
-        prometheus = _prometheus(cache, say)
+        prometheus = prometheus_programs(cache, say) / "prometheus"
     packages = folder / "lib" / f"python{interpreter.version}" / "site-packages"
     return Toolbox(
         python_folder=folder / "bin",
@@ -137,13 +137,17 @@ def _must(purpose: str, command: tuple[str, ...]) -> None:
         raise StackFailed(f"cannot {purpose} ({last}); are the package indexes reachable?")
 
 
-def _prometheus(cache: Path, say: Say) -> Path:
-    """Return a Prometheus server: the one on ``PATH``, else Debian's."""
+def prometheus_programs(cache: Path, say: Say) -> Path:
+    """Return the folder of ``prometheus`` and ``promtool``: on ``PATH``, else Debian's package.
+
+    Raises:
+        StackFailed: They cannot be had; says what to do.
+    """
     present = shutil.which("prometheus")
     if present is not None:
-        return Path(present)
+        return Path(present).parent
     if not debian.is_debian():
         raise StackFailed("no prometheus on PATH; install a release of Prometheus and try again")
     if not (cache / "deb-prometheus").is_dir():
         say("unpacking Debian's prometheus package (20 MB, once)")
-    return debian.unpack("prometheus", cache) / "usr" / "bin" / "prometheus"
+    return debian.unpack("prometheus", cache) / "usr" / "bin"

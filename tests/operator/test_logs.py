@@ -1,0 +1,112 @@
+"""Log lines: JSON for everybody, one for each decision that is news, trouble told once."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from gpupilot_operator import logs
+from gpupilot_operator.narrator import Narrator
+from gpupilot_operator.plan import Plan, Resize
+from gpupilot_operator.report import ServiceReport, TickReport
+
+Reported = Callable[..., ServiceReport]
+Lines = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    """Return a function that returns the lines written since it was last called."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    stream = io.StringIO()
+    logs.set_up("info", stream)
+
+    def read() -> list[dict[str, Any]]:
+        text = stream.getvalue()
+        stream.seek(0)
+        stream.truncate()
+        return [json.loads(line) for line in text.splitlines()]
+
+    yield read
+    logging.captureWarnings(False)
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+def tick(*services: ServiceReport, error: str | None = None) -> TickReport:
+    return TickReport(
+        at_s=1.0,
+        read_s=0,
+        decide_s=0,
+        act_s=0,
+        queries=5,
+        query_error=error,
+        services=services,
+    )
+
+
+def test_any_record_becomes_one_line_of_json(lines: Lines) -> None:
+    log = logging.getLogger("kopf.objects")
+    log.info("two\nlines of %s", "text")
+    try:
+        int("wrong")
+    except ValueError:
+        log.exception("it failed")
+    told, failed = lines()
+    assert told["message"] == "two\nlines of text"
+    assert (told["level"], told["logger"]) == ("info", "kopf.objects")
+    assert told["time"].endswith("+00:00")
+    assert "ValueError: invalid literal" in failed["trace"]
+
+
+def test_a_client_never_tells_its_requests(lines: Lines) -> None:
+    logging.getLogger("kubernetes.client.rest").info("Authorization: Bearer secret")
+    assert lines() == []
+
+
+def test_a_decision_that_is_news_is_one_line(lines: Lines, reported: Reported) -> None:
+    narrator = Narrator()
+    plan = Plan(replicas=4, resize=Resize(cpu_milli=500, memory_bytes=2**30))
+    narrator.report(tick(reported(told=True, plan=plan), reported("search")))
+    (line,) = lines()
+    wanted = {
+        "namespace": "prod",
+        "name": "shop",
+        "generation": 3,
+        "mode": "Act",
+        "policy": "generalist",
+        "decider": "PolicyDecides",
+        "running": 3,
+        "ready": 2,
+        "asked": 5,
+        "granted": 4,
+        "reasons": ["StepLimited", "TooManyReplicas"],
+        "attainmentRatio": 0.97,
+        "p95Seconds": 0.05,
+        "source": "gateway",
+        "changed": ["replicas", "resize"],
+    }
+    assert {key: line[key] for key in wanted} == wanted
+    assert line["message"].startswith("prod/shop: generalist asked for 5, 4 granted: ")
+    assert line["logger"] == "gpupilot.decisions"
+
+
+def test_trouble_is_told_once_and_its_end_too(lines: Lines, reported: Reported) -> None:
+    narrator = Narrator()
+    away = "Prometheus at http://p cannot be reached"
+    for _ in range(3):
+        narrator.report(tick(reported(failure="403: forbidden"), error=away))
+    assert [(line["of"], line["level"]) for line in lines()] == [
+        ("prod/shop", "warning"),
+        ("prometheus", "warning"),
+    ]
+    narrator.report(tick(reported(failure="409: conflict")))
+    changed, over = lines()
+    assert (changed["of"], changed["message"]) == ("prod/shop", "409: conflict")
+    assert (over["of"], over["level"]) == ("prometheus", "info")
