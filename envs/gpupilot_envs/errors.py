@@ -12,6 +12,8 @@
     ├── BundleRefused     a policy artefact does not fit this code, or is not the one meant
     ├── ExtraMissing      an optional package is not installed
     ├── MetricsUnavailable  Prometheus cannot be reached or refuses the query
+    ├── ClusterUnavailable  the Kubernetes API cannot be reached or refuses a list
+    ├── ChangeRefused     a decision cannot be carried out as the cluster stands
     └── StackFailed       the serving stack or the test cluster cannot be had, started or stopped
 """
 
@@ -88,6 +90,14 @@ class MetricsUnavailable(GpupilotError):
         """Keep apart what a caller decides by."""
         self.passing = passing
         super().__init__(sentence)
+
+
+class ClusterUnavailable(GpupilotError):
+    """The Kubernetes API cannot be found or reached, or refuses what is needed of it."""
+
+
+class ChangeRefused(GpupilotError):
+    """A decision cannot be carried out as the cluster stands; a later one may."""
 
 
 class StackFailed(GpupilotError):

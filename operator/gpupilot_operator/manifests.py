@@ -33,11 +33,13 @@ def manifests(
         ValueError: There is no such share.
     """
     shares = [serving_milli] if starting_milli is None else [serving_milli, starting_milli]
-    made = [
-        *(deployment(service, platform, share) for share in shares),
-        service_object(service, serving_milli),
-        disruption_budget(service),
-    ]
+    made = [deployment(service, platform, share) for share in shares]
+    return [*made, *around(service, platform, serving_milli)]
+
+
+def around(service: Service, platform: Platform, serving_milli: int) -> list[Manifest]:
+    """Return everything but the Deployments."""
+    made = [service_object(service, serving_milli), disruption_budget(service)]
     return [*made, service_monitor(service)] if platform.has_service_monitors else made
 
 

@@ -100,6 +100,11 @@ class Gpu(Part):
         default=None, description="Most GPU that all pods may hold together; default: no bound."
     )
 
+    @property
+    def offered(self) -> tuple[int, ...]:
+        """The shares there are, ascending."""
+        return tuple(sorted(share.milli for share in self.shares)) or (WHOLE_GPU_MILLI,)
+
     def asked(self, share_milli: int) -> dict[str, str]:
         """Return the device limits of a container that is to hold a share.
 

@@ -1,0 +1,135 @@
+"""The cluster as the control loop meets it: read from the store, written side by side."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+from gpupilot_envs.errors import ChangeRefused
+from gpupilot_operator import kinds, telling
+from gpupilot_operator.actuate import BY_US, Actuator, Outcome
+from gpupilot_operator.kube import MERGE, Connection, Request
+from gpupilot_operator.pod import Platform
+from gpupilot_operator.ports import Change, Event, Seen, Telling
+from gpupilot_operator.reconcile import carried, reconciled
+from gpupilot_operator.store import Store
+from gpupilot_operator.views import Name
+
+WORKERS = 16
+"""Requests side by side: what 100 changes within a second need, and an API server takes easily."""
+_log = logging.getLogger(__name__)
+
+
+class KubeCluster:
+    """Implements ``ports.Cluster``, and does what the resources themselves ask."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        store: Store,
+        platform: Callable[[], Platform],
+        *,
+        identity: str,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Read from a store and write through a connection.
+
+        Args:
+            connection: To the API server.
+            store: What watches told.
+            platform: What the cluster has and allows, as it is now.
+            identity: Who posts events.
+            now: Time in UTC.
+        """
+        self._connection = connection
+        self._store = store
+        self._platform = platform
+        self._identity = identity
+        self._now = now
+        self._actuator = Actuator(connection)
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="kube")
+        self._locks: defaultdict[Name, threading.Lock] = defaultdict(threading.Lock)
+
+    def close(self) -> None:
+        """End the threads; what is being written is written to its end."""
+        self._pool.shutdown()
+
+    def services(self) -> tuple[Seen, ...]:
+        """Return every service that something runs for."""
+        return self._store.services()
+
+    def carry_out(self, changes: Sequence[Change]) -> Mapping[str, str | None]:
+        """Make the changes side by side; return by key what went wrong."""
+        done = self._pool.map(self._carry_out, changes)
+        return {each.seen.service.key: wrong for each, wrong in zip(changes, done, strict=True)}
+
+    def tell(self, tellings: Sequence[Telling]) -> Mapping[str, str | None]:
+        """Patch status and post events side by side; return by key what went wrong."""
+        done = self._pool.map(self._tell, tellings)
+        return {each.service.key: wrong for each, wrong in zip(tellings, done, strict=True)}
+
+    def reconcile(self, names: Sequence[Name]) -> Mapping[Name, Outcome]:
+        """Bring the objects of services to what their resources ask, side by side."""
+        return dict(zip(names, self._pool.map(self._reconcile, names), strict=True))
+
+    def _carry_out(self, change: Change) -> str | None:
+        service = change.seen.service
+        with self._locks[Name(namespace=service.namespace, name=service.name)]:
+            known = self._store.known(Name(namespace=service.namespace, name=service.name))
+            if known is None or known.service.uid != service.uid:
+                return "the resource went, or is another one by now"
+            try:
+                steps = carried(known, change.plan, self._platform())
+            except ChangeRefused as error:
+                return str(error)
+            return self._actuator.perform(service, steps).wrong
+
+    def _tell(self, telling_: Telling) -> str | None:
+        service = telling_.service
+        at = Name(namespace=service.namespace, name=service.name)
+        wrong = None if telling_.patch is None else self._patch_status(at, telling_.patch)
+        for each in telling_.events:
+            wrong = self._post(at, service.uid, each) or wrong
+        return wrong
+
+    def _reconcile(self, at: Name) -> Outcome:
+        with self._locks[at]:
+            resource, known = self._store.resource(at), self._store.known(at)
+            if resource is None:
+                return Outcome()
+            now = self._now()
+            patch = telling.unready(resource, known, now)
+            if patch is not None:
+                return Outcome(done=1, wrong=self._patch_status(at, patch))
+            if known is None:
+                return Outcome()
+            steps = reconciled(known, self._platform(), now)
+            outcome = self._actuator.perform(known.service, steps)
+            if outcome.wrong is not None:
+                _log.warning("not as asked", extra={"service": at, "wrong": outcome.wrong})
+            return outcome
+
+    def _patch_status(self, at: Name, patch: Mapping[str, Any]) -> str | None:
+        answer = self._connection.send(
+            Request(
+                verb="patch",
+                kind=kinds.INFERENCE_SERVICE,
+                namespace=at.namespace,
+                name=at.name,
+                sub="status",
+                body=patch,
+                content=MERGE,
+                query=BY_US,
+            )
+        )
+        return answer.wrong
+
+    def _post(self, at: Name, uid: str, event: Event) -> str | None:
+        body = telling.event(at, uid, event, by=self._identity, now=self._now())
+        request = Request(verb="create", kind=kinds.EVENT, namespace=at.namespace, body=body)
+        return self._connection.send(request).wrong

@@ -1,0 +1,119 @@
+"""What the leader does beside the watches: one loop keeps the objects, one decides.
+
+Both look at the store and never at an event, so that nothing is lost when one comes late, twice or
+not at all.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from gpupilot_operator.cluster import KubeCluster
+from gpupilot_operator.elector import Elector
+from gpupilot_operator.kube import Connection
+from gpupilot_operator.pacing import Pacing
+from gpupilot_operator.pod import Platform
+from gpupilot_operator.store import Store
+from gpupilot_operator.sweep import sweep
+from gpupilot_operator.views import Name
+
+LOOK_S = 0.2
+"""How long changes are gathered before they are looked at."""
+SWEEP_S = 300.0
+"""Everything is listed and looked at this often, whatever the watches said."""
+APART_S = 30.0
+"""Least time between two sweeps."""
+AGAIN_S = 5.0
+"""Until a sweep that failed is tried again."""
+
+
+class Keeper:
+    """Keeps the store complete, and as leader the objects of every service as they should be."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        store: Store,
+        elector: Elector,
+        namespaces: tuple[str, ...],
+        platform: Platform,
+    ) -> None:
+        """Begin with nothing listed.
+
+        Args:
+            connection: To the API server.
+            store: What is kept complete.
+            elector: Says whether this replica leads.
+            namespaces: Those that are served; empty serves all.
+            platform: What pods are like; whether there are ServiceMonitors is found out.
+        """
+        self.platform = platform
+        self.synced = threading.Event()
+        self._connection = connection
+        self._store = store
+        self._elector = elector
+        self._namespaces = namespaces
+        self._pacing = Pacing[Name]()
+        self._swept_s = -SWEEP_S
+        self._sweep_due_s = 0.0
+        self._led = False
+
+    def relist(self) -> None:
+        """List everything soon: a watch began anew, so something may have been missed."""
+        self._sweep_due_s = min(self._sweep_due_s, self._swept_s + APART_S)
+
+    def look(self, cluster: KubeCluster, now_s: float) -> None:
+        """Do what is due.
+
+        Args:
+            cluster: Where it is done.
+            now_s: Seconds of a clock that never goes back.
+
+        Raises:
+            ClusterUnavailable: The sweep that was due failed; it is due again in a while.
+        """
+        if now_s >= self._sweep_due_s:
+            self._sweep(now_s)
+        self._pacing.want(self._store.touched())
+        leads, led = self._elector.leads(), self._led
+        self._led = leads
+        if not leads:
+            return
+        if not led:
+            self._pacing.want(self._store.names())
+        self._reconcile(cluster, now_s)
+
+    def _sweep(self, now_s: float) -> None:
+        self._sweep_due_s = now_s + AGAIN_S
+        monitored = sweep(self._connection, self._store, self._namespaces)
+        self.platform = replace(self.platform, has_service_monitors=monitored)
+        self._swept_s, self._sweep_due_s = now_s, now_s + SWEEP_S
+        self._pacing.want(self._store.names())
+        self.synced.set()
+
+    def _reconcile(self, cluster: KubeCluster, now_s: float) -> None:
+        for at, outcome in cluster.reconcile(self._pacing.due(now_s)).items():
+            if outcome.is_settled:
+                self._pacing.settled(at)
+            else:
+                self._pacing.unsettled(at, now_s)
+
+
+def repeat(
+    stop: threading.Event, every_s: float, clock: Callable[[], float], do: Callable[[], None]
+) -> None:
+    """Do something at a steady pace until told to stop; a beat that is missed is left out.
+
+    Args:
+        stop: Set to end.
+        every_s: From one beat to the next.
+        clock: Seconds of a clock that never goes back.
+        do: What is done.
+    """
+    next_s = clock()
+    while not stop.is_set():
+        do()
+        next_s += every_s * max(1, -int(-(clock() - next_s) // every_s))
+        stop.wait(next_s - clock())

@@ -1,0 +1,80 @@
+"""Tells a running Triton how to serve a model: instances, largest batch, queue delay.
+
+KServe v2's model repository extension: a load with the parameter ``config`` replaces the model's
+configuration (triton-inference-server/server ``docs/protocol/extension_model_repository.md``). The
+old one serves until the new one is loaded.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from gpupilot_operator.plan import Batching
+
+PORT = 8000
+TIMEOUT_S = 10.0
+
+
+def load(address: str, model: str, batching: Batching, *, port: int = PORT) -> str | None:
+    """Make a server serve a model otherwise.
+
+    Args:
+        address: IP of its pod.
+        model: The model's name.
+        batching: How it is to be served.
+        port: Of its HTTP door.
+
+    Returns:
+        What went wrong, ``None`` where nothing did.
+    """
+    connection = http.client.HTTPConnection(address, port, timeout=TIMEOUT_S)
+    name = quote(model, safe="")
+    try:
+        config = _asked(connection, "GET", f"/v2/models/{name}/config", None)
+        parameters = {"config": json.dumps(changed(config, batching))}
+        body = {"parameters": parameters}
+        _asked(connection, "POST", f"/v2/repository/models/{name}/load", body)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return f"Triton at {address} did not take its configuration: {error}"
+    finally:
+        connection.close()
+    return None
+
+
+def changed(config: Mapping[str, Any], batching: Batching) -> dict[str, Any]:
+    """Return a model's configuration with another batching, everything else as it is.
+
+    Args:
+        config: As ``GET /v2/models/NAME/config`` gives it.
+        batching: How the model is to be served.
+    """
+    groups = config.get("instance_group") or [{}]
+    batcher = {
+        **(config.get("dynamic_batching") or {}),
+        "max_queue_delay_microseconds": batching.queue_delay_us,
+    }
+    fitting = [
+        size for size in batcher.get("preferred_batch_size", ()) if size <= batching.batch_max
+    ]
+    return {
+        **config,
+        "max_batch_size": batching.batch_max,
+        "dynamic_batching": {**batcher, "preferred_batch_size": fitting},
+        "instance_group": [{**groups[0], "count": batching.instances}],
+    }
+
+
+def _asked(
+    connection: http.client.HTTPConnection, method: str, path: str, body: Mapping[str, Any] | None
+) -> Any:
+    text = None if body is None else json.dumps(body)
+    connection.request(method, path, body=text, headers={"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    said = answer.read()
+    if answer.status != http.client.OK:
+        raise ValueError(f"{answer.status} {said.decode('utf-8', 'replace').strip()}")
+    return json.loads(said) if said else {}
