@@ -12,6 +12,7 @@ from gpupilot_operator import kinds, naming, triton_control
 from gpupilot_operator.granted import GRANTED
 from gpupilot_operator.kinds import BY_KIND, Kind
 from gpupilot_operator.kube import APPLY, JSON_PATCH, MERGE, STRATEGIC, Answer, Connection, Request
+from gpupilot_operator.logs import FIELDS
 from gpupilot_operator.service import Service
 from gpupilot_operator.steps import Grant, Load, Make, Remove, Repair, Resized, Scale, Step
 from gpupilot_operator.views import BATCHING, Limits, Name
@@ -53,7 +54,7 @@ class Actuator:
             if wrong is not None:
                 return Outcome(done=done, wrong=wrong)
             done += 1
-            _log.info("done", extra={"service": service.key, "step": type(step).__name__})
+            _log.info("done", extra={FIELDS: {"service": service.key, "step": type(step).__name__}})
         return Outcome(done=done)
 
     def _performed(self, service: Service, step: Step) -> str | None:
@@ -95,7 +96,7 @@ class Actuator:
         if answer.status == HTTPStatus.CONFLICT and _is_about_fields(answer):
             _log.warning(
                 "taking back what another changed",
-                extra={"object": _named(manifest), "conflict": answer.wrong},
+                extra={FIELDS: {"object": _named(manifest), "conflict": answer.wrong}},
             )
             answer = self._applied(manifest, {**BY_US, "force": "true"})
         return None if not answer.refused else f"{_named(manifest)}: {answer.wrong}"

@@ -14,6 +14,7 @@ from gpupilot_envs.errors import ChangeRefused
 from gpupilot_operator import kinds, telling
 from gpupilot_operator.actuate import BY_US, Actuator, Outcome
 from gpupilot_operator.kube import MERGE, Connection, Request
+from gpupilot_operator.logs import FIELDS
 from gpupilot_operator.pod import Platform
 from gpupilot_operator.ports import Change, Event, Seen, Telling
 from gpupilot_operator.reconcile import carried, reconciled
@@ -111,7 +112,10 @@ class KubeCluster:
             steps = reconciled(known, self._platform(), now)
             outcome = self._actuator.perform(known.service, steps)
             if outcome.wrong is not None:
-                _log.warning("not as asked", extra={"service": at, "wrong": outcome.wrong})
+                _log.warning(
+                    "not as asked",
+                    extra={FIELDS: {"service": known.service.key, "wrong": outcome.wrong}},
+                )
             return outcome
 
     def _patch_status(self, at: Name, patch: Mapping[str, Any]) -> str | None:
