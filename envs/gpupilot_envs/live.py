@@ -26,6 +26,8 @@ DETAIL_COLUMNS = ("latency_mean_s", *DETAILS)
 """What a live reading tells beyond ``Signals``, for calibration."""
 
 _SAME_BOUND = 1e-6
+_BELOW = 1e-3
+"""A bound may lie so far below the target: Envoy's are 1 us low (``docs/serving.md``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,8 +245,8 @@ def _quantiles(buckets: Sequence[tuple[float, float]], unit_s: float) -> dict[st
 
 def _rate_within(buckets: Sequence[tuple[float, float]], target: float) -> float | None:
     """Return the rate of answers within the target, ``None`` when no bucket ends there."""
-    near = (r for bound, r in buckets if math.isclose(bound, target, rel_tol=_SAME_BOUND))
-    return next(near, None)
+    least, most = (1.0 - _BELOW) * target, (1.0 + _SAME_BOUND) * target
+    return next((rate for bound, rate in buckets if least <= bound <= most), None)
 
 
 def _felt_in_triton(

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gpupilot_agent.stack.envoy import METRICS_PATH
+from gpupilot_operator import gateway
 from gpupilot_operator.pod import PORTS, Platform, pod_spec
 from gpupilot_operator.service import SHARE_LABEL, Service
 
@@ -81,12 +83,22 @@ def service_object(service: Service, serving_milli: int) -> Manifest:
         service.name,
         {
             "selector": service.selector(serving_milli),
-            "ports": [
-                {"name": name, "port": number, "targetPort": name, "protocol": "TCP"}
-                for name, number in PORTS.items()
-            ],
+            "ports": _ports(service),
         },
     )
+
+
+def _ports(service: Service) -> list[Manifest]:
+    """Return the ports of the Service: requests go by the gateway where there is one."""
+    named = {name: (number, name) for name, number in PORTS.items()}
+    if service.has_gateway:
+        named |= {name: (PORTS[name], gateway.NAME) for name in ("http", "grpc")}
+        own = gateway.METRICS_NAME
+        named[own] = (gateway.PORTS[own], own)
+    return [
+        {"name": name, "port": number, "targetPort": target, "protocol": "TCP"}
+        for name, (number, target) in named.items()
+    ]
 
 
 def disruption_budget(service: Service) -> Manifest:
@@ -106,7 +118,11 @@ def disruption_budget(service: Service) -> Manifest:
 
 
 def service_monitor(service: Service) -> Manifest:
-    """Return what tells the Prometheus operator to scrape Triton."""
+    """Return what tells the Prometheus operator to scrape Triton and its gateway."""
+    endpoints = [{"port": "metrics", "interval": MONITORED_EVERY}]
+    if service.has_gateway:
+        own = {"port": gateway.METRICS_NAME, "path": METRICS_PATH, "interval": MONITORED_EVERY}
+        endpoints.append(own)
     return _object(
         service,
         "monitoring.coreos.com/v1",
@@ -114,7 +130,7 @@ def service_monitor(service: Service) -> Manifest:
         service.name,
         {
             "selector": {"matchLabels": service.labels},
-            "endpoints": [{"port": "metrics", "interval": MONITORED_EVERY}],
+            "endpoints": endpoints,
         },
     )
 

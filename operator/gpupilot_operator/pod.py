@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from gpupilot_agent.stack.server import SUMMARY_QUANTILES
+from gpupilot_operator import gateway
 from gpupilot_operator.service import Service
 from gpupilot_operator.spec_predictor import Model
 
@@ -64,9 +66,10 @@ def pod_spec(service: Service, platform: Platform, share_milli: int) -> Manifest
     }
     if model.service_account_name is not None:
         made["serviceAccountName"] = model.service_account_name
-    if not model.storage_uri.startswith(PVC):
-        made["initContainers"] = [_storage(model, platform)]
-    return made
+    before = [] if model.storage_uri.startswith(PVC) else [_storage(model, platform)]
+    if service.has_gateway:
+        before.append(_gateway(service, platform))
+    return {**made, "initContainers": before} if before else made
 
 
 def _triton(service: Service, model: Model, platform: Platform, share_milli: int) -> Manifest:
@@ -81,6 +84,9 @@ def _triton(service: Service, model: Model, platform: Platform, share_milli: int
             "--model-control-mode=explicit",
             f"--load-model={name}",
             f"--exit-timeout-secs={DRAIN_S}",
+            # what is left to measure latency by where there is no gateway
+            "--metrics-config=summary_latencies=true",
+            f"--metrics-config=summary_quantiles={SUMMARY_QUANTILES}",
         ],
         "ports": [
             {"name": port, "containerPort": number, "protocol": "TCP"}
@@ -100,6 +106,12 @@ def _triton(service: Service, model: Model, platform: Platform, share_milli: int
             {"name": "scratch", "mountPath": "/tmp"},
         ],
     }
+
+
+def _gateway(service: Service, platform: Platform) -> Manifest:
+    spec = service.spec
+    made = gateway.sidecar(spec.predictor.gateway, spec.targets.latency_s, PORTS)
+    return _pulled(platform) | made | {"securityContext": _SECURITY}
 
 
 def _storage(model: Model, platform: Platform) -> Manifest:

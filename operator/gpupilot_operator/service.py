@@ -37,6 +37,12 @@ class Service:
         return f"{self.namespace}/{self.name}"
 
     @property
+    def has_gateway(self) -> bool:
+        """Whether its pods have a gateway of ours."""
+        predictor = self.spec.predictor
+        return predictor.model is not None and predictor.gateway.enabled
+
+    @property
     def owner(self) -> dict[str, Any]:
         """The reference by which what is made for it goes with it."""
         return {

@@ -31,6 +31,8 @@ from gpupilot_operator.spec_gpu import Gpu
 from gpupilot_operator.spec_predictor import Predictor
 
 LATENCY_MOST = "60s"
+COUNTABLE = r"^0*([1-9][0-9]?0*([.]0*)?|[1-9][.][0-9]0*|[.]0*[1-9][0-9]?0*)(ms|s|m|h)$"
+"""A duration of at most two significant digits."""
 
 
 class Percentile(StrEnum):
@@ -128,6 +130,13 @@ class InferenceServiceSpec(Part):
                 "the share of a service that gpupilot does not own cannot be changed: "
                 "minShareMilli must equal maxShareMilli",
                 path=".gpu.minShareMilli",
+            ),
+            rule(
+                "!has(self.predictor.model) || !self.predictor.gateway.enabled || "
+                f"self.slo.latency.target.matches(r'{COUNTABLE}')",
+                "must have at most two significant digits, such as 60ms or 120ms: the gateway "
+                "counts no other time exactly",
+                path=".slo.latency.target",
             ),
         )
     )

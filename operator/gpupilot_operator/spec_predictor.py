@@ -11,6 +11,7 @@ from gpupilot_operator.spec_fields import Name, Part, Quantity, Text, rule, rule
 
 MAX_REPLICAS = 1000
 DEFAULT_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
+DEFAULT_GATEWAY = "docker.io/envoyproxy/envoy:distroless-v1.40.0"
 
 
 class TargetKind(StrEnum):
@@ -145,6 +146,23 @@ class Batcher(Part):
     ] = Field(default=(), description="Sizes that are sent at once when reached.")
 
 
+class Gateway(Part):
+    """Envoy in every pod, before Triton: what users feel is measured there."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Without it latency comes from Triton's own summaries: the worst pod's, "
+        "without rejected requests, and status says so.",
+    )
+    image: Text = Field(default=DEFAULT_GATEWAY, description="Image of Envoy, 1.33 or later.")
+    resources: Resources = Field(
+        default=Resources(
+            requests={"cpu": "100m", "memory": "64Mi"}, limits={"cpu": "1", "memory": "256Mi"}
+        ),
+        description="Requests and limits of one gateway.",
+    )
+
+
 class Predictor(Part):
     """What answers requests. Names beside KServe's are KServe's."""
 
@@ -186,3 +204,7 @@ class Predictor(Part):
         "spec.autoscaling.manualHoldSeconds. Leave it out of files.",
     )
     batcher: Batcher = Field(default=Batcher(), description="How requests are batched.")
+    gateway: Gateway = Field(
+        default=Gateway(),
+        description="Where what users feel is measured; for a model of one's own.",
+    )

@@ -15,7 +15,7 @@ from secrets import token_hex
 
 import numpy as np
 
-from gpupilot_agent.stack import container, gateway, parts, processes, state
+from gpupilot_agent.stack import container, envoy, parts, processes, state
 from gpupilot_agent.stack.plan import (
     GATEWAY_PORT,
     LOOPBACK,
@@ -188,7 +188,7 @@ def answered(url: str) -> bool:
 
 
 def _planned(plan: StackPlan) -> StackState:
-    gateway.bounds_us(plan.target_ms)  # refuses a target that cannot be counted, before any work
+    envoy.bounds_us(plan.target_ms)  # refuses a target that cannot be counted, before any work
     port = chosen_port(plan.gateway_port, GATEWAY_PORT, "--port")
     prometheus = chosen_port(plan.prometheus_port, PROMETHEUS_PORT, "--prometheus-port")
     admin, *ports = free_ports(1 + 3 * plan.replicas)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gpupilot_agent.stack.gateway import bounds_us, relabelling
+from gpupilot_agent.stack.envoy import METRICS_PATH, bounds_us
+from gpupilot_agent.stack.gateway import relabelling
 from gpupilot_agent.stack.plan import LOOPBACK
 from gpupilot_agent.triton.repository import MODEL
 from gpupilot_envs.latency_sources import GATEWAY
@@ -36,7 +37,7 @@ def configuration(
             {"job_name": "triton", "file_sd_configs": [{"files": [triton]}]},
             {
                 "job_name": "gateway",
-                "metrics_path": "/stats/prometheus",
+                "metrics_path": METRICS_PATH,
                 "static_configs": [
                     {"targets": [f"{LOOPBACK}:{admin_port}"], "labels": {"service": MODEL}}
                 ],

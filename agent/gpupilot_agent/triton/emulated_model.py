@@ -12,6 +12,7 @@ import ctypes
 import json
 import math
 import mmap
+import os
 import time
 from typing import Any
 
@@ -69,5 +70,7 @@ class TritonPythonModel:
 
 def _shared(path: str) -> mmap.mmap:
     """Map the file in which the GPU's instances mark that they execute, one byte each."""
-    with open(path, "r+b") as file:
+    # made where it is missing: instances start side by side, and a longer file stays as it is
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, TENANTS_MAX)
         return mmap.mmap(file.fileno(), TENANTS_MAX)

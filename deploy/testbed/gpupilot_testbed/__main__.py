@@ -10,6 +10,7 @@ import typer
 from gpupilot_agent.cli.outcome import refuse, tell
 from gpupilot_envs.errors import StackFailed
 from gpupilot_testbed import lifecycle, programs, state
+from gpupilot_testbed.serving import provide
 from gpupilot_testbed.state import KUBECONFIG
 
 app = typer.Typer(
@@ -32,14 +33,21 @@ def up(
     ] = False,
     nodes: Annotated[int, typer.Option(min=1, max=1000, help="Fake nodes, with --light.")] = 1,
     gpus: Annotated[int, typer.Option(min=0, max=64, help="GPUs of each fake node.")] = 8,
+    serving: Annotated[
+        bool, typer.Option(help="With our images and models: deploy/samples/emulated-gpu.yaml.")
+    ] = False,
     folder: Folder = None,
 ) -> None:
     """Start a cluster; return when its node is ready."""
+    if serving and light:
+        raise StackFailed("--serving needs real pods: leave out --light")
     where = folder or state.default_folder()
     if light:
         lifecycle.up_light(where, say=tell, nodes=nodes, gpus=gpus)
     else:
         lifecycle.up(where, say=tell)
+    if serving:
+        provide(where, tell)
     typer.echo(f"export KUBECONFIG={where / KUBECONFIG}")
 
 

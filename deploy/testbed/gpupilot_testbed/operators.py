@@ -1,0 +1,83 @@
+"""The operator as a process of its own, as its Deployment would run it; also several."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from gpupilot_agent.stack import processes
+from gpupilot_agent.stack.plan import LOOPBACK, free_ports
+from gpupilot_agent.stack.processes import Process
+from gpupilot_envs.atomic import write_text
+
+NAMESPACE = "gpupilot-system"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """One that runs.
+
+    Attributes:
+        process: Its process.
+        url: Where its health and its metrics are.
+    """
+
+    process: Process
+    url: str
+
+    def kill(self) -> None:
+        """End it at once, in the middle of whatever it does."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        processes.stop([self.process])
+
+    def stop(self) -> None:
+        """End it as a kubelet would."""
+        processes.stop([self.process], within_s=20.0)
+
+
+def by_url(folder: Path, url: str) -> Path:
+    """Write the kubeconfig of whoever needs no identity, such as a client of a proxy."""
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "proxy", "cluster": {"server": url}}],
+        "users": [{"name": "nobody", "user": {}}],
+        "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "nobody"}}],
+        "current-context": "proxy",
+    }
+    path = folder / "kubeconfig"
+    write_text(path, yaml.safe_dump(document))
+    return path
+
+
+def start(folder: Path, kubeconfig: Path, prometheus: str, **settings: str) -> Operator:
+    """Start an operator, its log in a folder of its own; it is not waited for.
+
+    Args:
+        folder: Its log and its decision log; the name is the operator's.
+        kubeconfig: The cluster, and who asks.
+        prometheus: URL of its Prometheus.
+        settings: Further settings, ``tick_seconds`` for ``GPUPILOT_TICK_SECONDS``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (port,) = free_ports(1)
+    given = {f"GPUPILOT_{name.upper()}": value for name, value in settings.items()}
+    environment: Mapping[str, str] = {
+        **os.environ,
+        "KUBECONFIG": str(kubeconfig),
+        "POD_NAME": folder.name,
+        "POD_NAMESPACE": NAMESPACE,
+        "GPUPILOT_PROMETHEUS_URL": prometheus,
+        "GPUPILOT_LISTEN_PORT": str(port),
+        "GPUPILOT_STATE_DIR": str(folder),
+        **given,
+    }
+    command = [sys.executable, "-m", "gpupilot_operator"]
+    process = processes.start("operator", command, folder / "operator.log", environment)
+    return Operator(process=process, url=f"http://{LOOPBACK}:{port}")

@@ -1,0 +1,145 @@
+"""Services nobody runs: what their gateways and their Tritons would say to Prometheus.
+
+For clusters whose nodes are fake. The traffic is what a test says it is, told as the counters that
+it would have made; a real Prometheus scrapes them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from gpupilot_agent.stack.envoy import BOUNDS_MS, HISTOGRAM, SCOPE
+
+FAMILY = f"envoy_{SCOPE}_{HISTOGRAM}"
+_BOUNDS_US = tuple(round(1000.0 * bound) - 1 for bound in BOUNDS_MS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """How one service fares.
+
+    Attributes:
+        rate_rps: Requests a second.
+        latency_s: What each takes.
+        failing: Share of requests that fail, 0 to 1.
+    """
+
+    rate_rps: float
+    latency_s: float = 0.02
+    failing: float = 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class _Counted:
+    load: Load
+    since_s: float
+    took_us: dict[str, dict[float, float]] = field(
+        default_factory=lambda: {"ok": {0.0: 1.0}, "failed": {0.0: 1.0}}
+    )
+
+    def count(self, now_s: float) -> None:
+        """Add what came since the last time."""
+        came = self.load.rate_rps * (now_s - self.since_s)
+        self.since_s = now_s
+        for outcome, share in (("ok", 1.0 - self.load.failing), ("failed", self.load.failing)):
+            took = self.took_us[outcome]
+            each_us = 1e6 * self.load.latency_s
+            took[each_us] = took.get(each_us, 0.0) + share * came
+
+
+class Traffic:
+    """The series of all services, by namespace and name.
+
+    Attributes:
+        late_s: How old samples say they are: a scraper whose clock is behind, where it is not 0.
+        broken: Every number is NaN.
+        silent: There are no series at all.
+    """
+
+    def __init__(self) -> None:
+        """Begin with no service."""
+        self.late_s, self.broken, self.silent = 0.0, False, False
+        self._lock = threading.Lock()
+        self._services: dict[tuple[str, str], _Counted] = {}
+
+    def put(self, namespace: str, name: str, load: Load) -> None:
+        """Let a service have some traffic from now on."""
+        with self._lock:
+            now_s = time.time()
+            counted = self._services.setdefault(
+                (namespace, name), _Counted(load=load, since_s=now_s)
+            )
+            counted.count(now_s)
+            counted.load = load
+
+    def change(self, namespace: str, name: str, **changes: float) -> None:
+        """Change some of a service's traffic."""
+        self.put(namespace, name, replace(self._services[namespace, name].load, **changes))
+
+    def forget(self, namespace: str, name: str) -> None:
+        """Let a service have no series any more: its pods are gone."""
+        with self._lock:
+            del self._services[namespace, name]
+
+    def text(self) -> str:
+        """Return what a scrape sees now."""
+        with self._lock:
+            now_s = time.time()
+            for counted in self._services.values():
+                counted.count(now_s)
+            lines = [f"# TYPE {FAMILY} histogram"]
+            for (namespace, name), counted in self._services.items():
+                labels = f'namespace="{namespace}",service="{name}"'
+                lines += _lines(labels, counted)
+        if self.silent:
+            return ""
+        values = [self._written(line, now_s) for line in lines[1:]]
+        return "\n".join([lines[0], *values, ""])
+
+    def _written(self, line: str, now_s: float) -> str:
+        series, _, value = line.rpartition(" ")
+        value = "NaN" if self.broken else value
+        at = f" {round(1000.0 * (now_s - self.late_s))}" if self.late_s else ""
+        return f"{series} {value}{at}"
+
+    @contextmanager
+    def served(self) -> Iterator[int]:
+        """Answer scrapes on a free port of loopback, which is yielded."""
+        traffic = self
+
+        class Page(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = traffic.text().encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Keep quiet."""
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            yield server.server_address[1]
+            server.shutdown()
+            thread.join()
+
+
+def _lines(labels: str, counted: _Counted) -> Iterator[str]:
+    for outcome, took in counted.took_us.items():
+        own = f'{labels},outcome="{outcome}"'
+        for bound in _BOUNDS_US:
+            below = sum(count for took_us, count in took.items() if took_us <= bound)
+            yield f'{FAMILY}_bucket{{{own},le="{bound}"}} {below!r}'
+        every = sum(took.values())
+        yield f'{FAMILY}_bucket{{{own},le="+Inf"}} {every!r}'
+        yield f"{FAMILY}_count{{{own}}} {every!r}"
+        total_us = sum(took_us * count for took_us, count in took.items())
+        yield f"{FAMILY}_sum{{{own}}} {total_us!r}"
