@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -14,6 +16,7 @@ from typing import Self
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gpupilot_agent.mobilenet.weights import ensure
 from gpupilot_agent.stack import lifecycle, tools
@@ -81,6 +84,27 @@ def left_of(folder: Path, state: StackState) -> list[str]:
             if probe.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) == 0:
                 left.append(url)
     return left
+
+
+def imagenet_style(folder: Path) -> Path:
+    """Write two noisy pictures of each of three classes, folders named by WordNet id."""
+    random = np.random.default_rng(3)
+    for wnid in ("n01443537", "n02123045", "n02666196"):
+        (folder / wnid).mkdir()
+        for number in range(2):
+            pixels = random.integers(0, 256, size=(260, 300, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / wnid / f"{number}.png")
+    return folder
+
+
+def accuracy(folder: Path, *words: str) -> dict[str, object]:
+    """Return what `gpupilot accuracy` says of a folder of pictures."""
+    gpupilot = Path(sys.executable).with_name("gpupilot")
+    command = [str(gpupilot), "accuracy", str(folder), "--json", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
 
 
 def test_a_dead_replica_costs_errors_and_then_none(
@@ -163,7 +187,11 @@ def test_the_real_model_answers_as_onnxruntime_does(
     with Client(state.gateway_url) as ask:
         together = ask(pictures)
         alone = np.concatenate([ask(pictures[index : index + 1]) for index in range(4)])
+    labelled = imagenet_style(tmp_path_factory.mktemp("pictures"))
+    served = accuracy(labelled, "--url", state.gateway_url, "--batch", "4")
     lifecycle.down(folder)
+    assert served == accuracy(labelled, "--model", str(path))
+    assert served["pictures"] == 6
     wanted = from_file(path)(pictures)
     np.testing.assert_array_equal(together, wanted)
     np.testing.assert_allclose(alone, wanted, rtol=1e-4, atol=1e-3)
