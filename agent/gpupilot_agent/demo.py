@@ -79,7 +79,7 @@ class DemoConfig:
     """
 
     results: Path = Path("results")
-    traffic: Literal["recorded", "generated"] = "generated"
+    traffic: Literal["recorded", "generated"] = "recorded"
     recordings: tuple[Path, ...] = ()
     profile: str = DEFAULT
     target_ms: float = 60.0

@@ -39,7 +39,7 @@ def demo(
     ] = Path("results"),
     traffic: Annotated[
         Traffic, typer.Option(help="Recorded from a real server, or generated.")
-    ] = Traffic.GENERATED,
+    ] = Traffic.RECORDED,
     recordings: Annotated[
         list[Path] | None,
         typer.Option(
