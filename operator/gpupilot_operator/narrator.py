@@ -53,6 +53,7 @@ def _fields(report: ServiceReport) -> dict[str, Any]:
         "generation": service.generation,
         "mode": facts.mode.value,
         "decider": facts.rung.value,
+        "cause": facts.cause.value,
         "running": facts.running.replicas,
         "ready": facts.ready,
         **({} if grant is None else _granted(grant)),
@@ -74,5 +75,6 @@ def _felt(observed: Observed) -> dict[str, Any]:
     return {
         "attainmentRatio": observed.attainment_ratio,
         "p95Seconds": observed.p95_s,
+        "requestsPerSecond": observed.rate_rps,
         "source": observed.source,
     }

@@ -46,6 +46,14 @@ def _asked(report: ServiceReport) -> float | None:
     return report.facts.grant.asked.replicas if report.facts.grant else None
 
 
+def _shadow(report: ServiceReport) -> float | None:
+    return report.facts.shadow.granted.replicas if report.facts.shadow else None
+
+
+def _rate(report: ServiceReport) -> float | None:
+    return report.facts.observed.rate_rps if report.facts.observed else None
+
+
 def _gpus(report: ServiceReport) -> float:
     running = report.facts.running
     return running.replicas * running.gpu_share_milli / WHOLE_GPU_MILLI
@@ -66,6 +74,12 @@ def _target(report: ServiceReport) -> float:
 _GAUGES = (
     _Shown(name="replicas_asked", meaning="Pods the policy asked for.", value=_asked),
     _Shown(name="replicas_granted", meaning="Pods the guardrail granted.", value=_granted),
+    _Shown(
+        name="replicas_shadow",
+        meaning="Pods a learned policy that may not act would have been granted.",
+        value=_shadow,
+    ),
+    _Shown(name="requests_per_second", meaning="Requests users send.", value=_rate),
     _Shown(
         name="replicas_running",
         meaning="Pods the workload asks for.",
@@ -157,12 +171,13 @@ def _conditions(tick: TickReport) -> Metric:
 
 
 def _states(tick: TickReport) -> Metric:
-    meaning = "Always 1; says the mode in force and who decides."
-    family = _family("service_info", meaning, (*LABELS, "mode", "decider", "policy"))
+    meaning = "Always 1; says the mode in force, who decides and why."
+    family = _family("service_info", meaning, (*LABELS, "mode", "decider", "cause", "policy"))
     for report in tick.services:
         facts = report.facts
         policy = facts.grant.policy if facts.grant else ""
-        family.having((*_whose(report), facts.mode.value, facts.rung.value, policy), 1)
+        said = (facts.mode.value, facts.rung.value, facts.cause.value, policy)
+        family.having((*_whose(report), *said), 1)
     return family
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,8 +58,14 @@ def reported(service_of: Maker) -> Callable[..., ServiceReport]:
             "policy": PolicyState.PROVEN,
             "rung": Rung.POLICY,
             "grant": grant,
+            "shadow": replace(grant, granted=Allocation(replicas=6)),
             "observed": Observed(
-                p50_s=0.01, p95_s=0.05, p99_s=None, attainment_ratio=0.97, source="gateway"
+                p50_s=0.01,
+                p95_s=0.05,
+                p99_s=None,
+                attainment_ratio=0.97,
+                source="gateway",
+                rate_rps=80.0,
             ),
         }
         seen = Seen(

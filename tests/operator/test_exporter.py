@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gpupilot_operator.exporter import Exporter
-from gpupilot_operator.facts import MetricsState, PolicyState, Rung
+from gpupilot_operator.facts import Cause, MetricsState, PolicyState, Rung
 from gpupilot_operator.plan import Plan
 from gpupilot_operator.report import ServiceReport, TickReport
 
@@ -41,7 +41,9 @@ def scraped(exporter: Exporter, name: str, **labels: str) -> float | None:
     [
         ("replicas_asked", 5),
         ("replicas_granted", 4),
+        ("replicas_shadow", 6),
         ("replicas_running", 3),
+        ("requests_per_second", 80),
         ("replicas_ready", 2),
         ("gpus_held", 1.5),
         ("attainment_ratio", 0.97),
@@ -58,8 +60,8 @@ def test_a_service_shows(reported: Reported, name: str, value: float) -> None:
 
 def test_what_is_not_known_is_no_series(reported: Reported) -> None:
     exporter = Exporter()
-    exporter.report(tick(reported(facts={"grant": None, "observed": None})))
-    for name in ("replicas_asked", "replicas_granted", "attainment_ratio", "proof_age_seconds"):
+    exporter.report(tick(reported(facts={"grant": None, "shadow": None, "observed": None})))
+    for name in ("replicas_asked", "replicas_shadow", "requests_per_second", "proof_age_seconds"):
         assert scraped(exporter, name, **SHOP) is None
     assert scraped(exporter, "latency_seconds", quantile="0.95", **SHOP) is None
     told = {"type": "ScalingLimited", "reason": "NotDecidedYet"}
@@ -79,18 +81,24 @@ def test_conditions_are_those_of_status(reported: Reported) -> None:
         "metrics": MetricsState.STALE,
         "policy": PolicyState.UNPROVEN,
         "rung": Rung.CONTROLLER,
+        "cause": Cause.PROOF,
     }
     exporter.report(tick(reported(facts=changed)))
     wanted = {
         ("Ready", "PodsReady"): 1,
         ("MetricsAvailable", "MetricsStale"): 0,
         ("PolicyReady", "ProofMissing"): 0,
-        ("Fallback", "ControllerDecides"): 1,
+        ("Fallback", "ProofNeeded"): 1,
         ("ReplicaConflict", "OneWriter"): 0,
     }
     for (kind, reason), value in wanted.items():
         assert scraped(exporter, "condition", type=kind, reason=reason, **SHOP) == value
-    info = {"mode": "Act", "decider": "ControllerDecides", "policy": "generalist"}
+    info = {
+        "mode": "Act",
+        "decider": "ControllerDecides",
+        "cause": "ProofNeeded",
+        "policy": "generalist",
+    }
     assert scraped(exporter, "service_info", **info, **SHOP) == 1
 
 

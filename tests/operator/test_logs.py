@@ -82,6 +82,7 @@ def test_a_decision_that_is_news_is_one_line(lines: Lines, reported: Reported) -
         "mode": "Act",
         "policy": "generalist",
         "decider": "PolicyDecides",
+        "cause": "PolicyInCharge",
         "running": 3,
         "ready": 2,
         "asked": 5,
@@ -89,6 +90,7 @@ def test_a_decision_that_is_news_is_one_line(lines: Lines, reported: Reported) -
         "reasons": ["StepLimited", "TooManyReplicas"],
         "attainmentRatio": 0.97,
         "p95Seconds": 0.05,
+        "requestsPerSecond": 80.0,
         "source": "gateway",
         "changed": ["replicas", "resize"],
     }

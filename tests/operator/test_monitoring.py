@@ -16,13 +16,13 @@ import pytest
 import yaml
 
 from gpupilot_agent.stack import processes
-from gpupilot_agent.stack.plan import free_ports
 from gpupilot_agent.stack.tools import cache_folder, prometheus_programs
 from gpupilot_operator.exporter import Exporter
 from gpupilot_operator.health import Health
 from gpupilot_operator.pages import pages, served
 from gpupilot_operator.plan import Batching, Plan, Resize
 from gpupilot_operator.report import ServiceReport, TickReport
+from gpupilot_testbed import observing
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "monitoring" / "prometheus-rule.yaml"
@@ -160,43 +160,19 @@ def test_an_alert_fires_when_it_should_and_no_other(
 
 
 @pytest.fixture(scope="module")
-def scraped(
-    programs: Path, reported: Reported, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Ask]:
+def scraped(reported: Reported, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """Return a question to a Prometheus that has scraped a leading operator a few times."""
     folder = tmp_path_factory.mktemp("prometheus")
     exporter = Exporter()
     exporter.leading(True)
-    with served(pages(exporter.registry, Health()), 0, "127.0.0.1") as source:
-        (port,) = free_ports(1)
-        written(folder)
-        configuration = {
-            "global": {"scrape_interval": EVERY, "scrape_timeout": EVERY},
-            "rule_files": ["rules.yaml"],
-            "scrape_configs": [
-                {
-                    "job_name": "gpupilot",
-                    "honor_labels": True,
-                    "static_configs": [{"targets": [f"127.0.0.1:{source}"]}],
-                }
-            ],
-        }
-        (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
-        server = processes.start(
-            "prometheus",
-            [
-                str(programs / "prometheus"),
-                f"--config.file={folder / 'prometheus.yml'}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            folder / "prometheus.log",
-        )
+    with served(pages(exporter.registry, Health()), 0, "127.0.0.1") as port:
+        asked = {**observing.of_targets([port], every=EVERY), "rule_files": [str(written(folder))]}
+        server, url = observing.start(folder / "seen", asked, print)
 
         def ask(query: str) -> list[dict[str, Any]]:
-            url = f"http://127.0.0.1:{port}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
-            with urllib.request.urlopen(url, timeout=10) as page:
-                found: list[dict[str, Any]] = json.load(page)["data"]["result"]
+            page = f"{url}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+            with urllib.request.urlopen(page, timeout=10) as answer:
+                found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
             return found
 
         try:
@@ -233,11 +209,9 @@ def _tick_until(exporter: Exporter, reported: Reported, ask: Ask) -> None:
         )
         exporter.api_call(verb="patch", resource="deployments/scale", code=200)
         time.sleep(0.25)
-        try:
-            if len(ask("gpupilot_queries_total[1m]")[0]["values"]) > 4:
-                return
-        except (OSError, IndexError):
-            continue
+        seen = ask("gpupilot_queries_total[1m]")
+        if seen and len(seen[0]["values"]) > 4:
+            return
     raise AssertionError("Prometheus saw nothing")
 
 
