@@ -164,7 +164,7 @@ class LearnedPolicy:
         remember(taken, memory.before)
         return Proposal(
             ask=asked,
-            why=(_why(action) if doubts == 0 else self._strange(seen, answer))
+            why=(moved(action) if doubts == 0 else self._strange(seen, answer))
             + gear_clause(view, asked),
             memory=memory,
             evidence=Evidence(
@@ -289,7 +289,8 @@ def _carried(memory: Any, view: View, knobs: Floats) -> LearnedMemory:
     return carried
 
 
-def _why(action: NDArray[np.int64]) -> str:
+def moved(action: NDArray[np.int64]) -> str:
+    """Return in a clause what an action makes of the classical controller."""
     moves = [
         f"{axis.name} {axis.values[index]:+g}"
         for axis, index in zip(AXES, action.tolist(), strict=True)

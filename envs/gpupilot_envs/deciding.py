@@ -169,6 +169,43 @@ def observe_one(
 
 
 @compiled
+def ask_all(
+    actions: NDArray[np.int64],
+    running: NDArray[np.int64],
+    ring: Floats,
+    ordered: Floats,
+    known: Floats,
+    service: Floats,
+    knobs: Floats,
+    advice: Floats,
+    menu: Floats,
+    gears: NDArray[np.int64],
+    gear: NDArray[np.int64],
+    costs: Floats,
+    asked: NDArray[np.int64],
+    asked_gear: NDArray[np.int64],
+) -> None:
+    """Fill in what one action per service asks for, see :meth:`.decision.Seats.asks`."""
+    for i in range(actions.shape[0]):
+        action = actions[i]
+        ask = decode(action, ring[i], ordered[i], known[i], service[i, 0], knobs[i], running[i])
+        asked_gear[i] = gear[i]
+        if gears[i] > 1:
+            asked_gear[i], ask = ask_for_gear(
+                menu[i],
+                gears[i],
+                gear[i],
+                running[i],
+                costs[i],
+                advice[i, _NEED],
+                ask,
+                service[i, _COLD_START],
+                patience(action),
+            )
+        asked[i] = ask
+
+
+@compiled
 def decide_all(
     actions: NDArray[np.int64],
     running: NDArray[np.int64],

@@ -20,15 +20,17 @@ from gpupilot_envs.actions import (
     knobs_row,
 )
 from gpupilot_envs.controller import REFERENCE_PRICE, Controller
-from gpupilot_envs.deciding import decide_all, observe_some
+from gpupilot_envs.deciding import ask_all, decide_all, observe_some
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.following import fresh_rows
 from gpupilot_envs.gear_guard import fresh_actuator_rows
 from gpupilot_envs.gears import GEAR_FIELDS, GEARS_MAX, Menu
 from gpupilot_envs.guardrail import (
+    GuardrailMemory,
     fresh_memory_rows,
     limits_row,
 )
+from gpupilot_envs.guardrail_rules import REVERSALS
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.observation import (
     ADVICE_FIELDS,
@@ -42,6 +44,13 @@ from gpupilot_envs.signals import SIGNAL_FIELDS
 Floats = NDArray[np.float64]
 
 _PRICE = SERVICE_FIELDS.index("price")
+_READ = ("_row", "_ring", "_ordered", "_known")
+_TAKEN = ("before", "doubts")
+_CARRIED_OUT = ("_service", "_memory", "_actuators", "gear")
+_CONSTANT = ("_knobs", "_limits", "_menu", "_gears")
+_ANSWERS = ("_costs", "changed", "observations", "advice", "masks", "reasons", "_familiar")
+"""Arrays of a seat: readings; the policy's own memory; what a decision that is carried out
+changes; constants; what is worked out anew from these."""
 _Z = KNOB_FIELDS.index("z")
 
 
@@ -110,6 +119,21 @@ class SeatedMenus:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposed:
+    """What the guardrail would grant ``n`` services.
+
+    Attributes:
+        replicas: Granted, in the gear granted, int64, shape ``(n,)``.
+        gears: Granted, int64, shape ``(n,)``.
+        reasons: Bits of its reasons, int64, shape ``(n,)``.
+    """
+
+    replicas: NDArray[np.int64]
+    gears: NDArray[np.int64]
+    reasons: NDArray[np.int64]
+
+
 class Seats:
     """The controls of ``n`` services: their readings, memories and constants as arrays.
 
@@ -175,20 +199,44 @@ class Seats:
             limits: One row of :func:`guardrail.limits_row` each.
             menus: Their gears; ``None`` where only replicas can change.
         """
-        self._gears[indices] = 1 if menus is None else menus.gears
-        self.gear[indices] = 0 if menus is None else menus.running
-        self._menu[indices] = np.nan if menus is None else menus.rows
+        self.change_rows(indices, service=service, knobs=knobs, limits=limits, menus=menus)
         self._actuators[indices] = -np.inf
-        self._service[indices] = service
-        self._knobs[indices] = knobs
-        self._limits[indices] = limits
         self._row[indices] = np.nan
         fresh = fresh_rows(1)
         for kept, empty in zip((self._ring, self._ordered, self._known), fresh, strict=True):
             kept[indices] = empty
-        self._memory[indices] = fresh_memory_rows(1, self._memory.shape[1] - 3)[0]
+        self._memory[indices] = fresh_memory_rows(1, self._memory.shape[1] - REVERSALS)[0]
         self.before[indices] = 0.0
         self.doubts[indices] = 0
+
+    def change_rows(
+        self,
+        indices: NDArray[np.int64],
+        *,
+        service: NDArray[np.float64],
+        knobs: NDArray[np.float64],
+        limits: NDArray[np.float64],
+        menus: SeatedMenus | None = None,
+    ) -> None:
+        """Give the seats ``indices`` other constants, see :meth:`seat_rows`; histories stay."""
+        self._gears[indices] = 1 if menus is None else menus.gears
+        self.gear[indices] = 0 if menus is None else menus.running
+        self._menu[indices] = np.nan if menus is None else menus.rows
+        self._service[indices] = service
+        self._knobs[indices] = knobs
+        self._limits[indices] = limits
+
+    def rearranged(self, rows: NDArray[np.int64], n: int) -> Seats:
+        """Return ``n`` seats, the first of them copies of ``rows`` of these, the others empty."""
+        made = Seats(n, flaps_per_hour_max=self._memory.shape[1] - REVERSALS)
+        for name in (*_READ, *_TAKEN, *_CARRIED_OUT, *_CONSTANT, *_ANSWERS):
+            getattr(made, name)[: len(rows)] = getattr(self, name)[rows]
+        return made
+
+    def remember(self, index: int, memory: GuardrailMemory) -> None:
+        """Give the guardrail of one seat another memory: what has really been changed when."""
+        self._memory[index] = memory.row(self._memory.shape[1] - REVERSALS)
+        self._actuators[index] = memory.actuators()
 
     @property
     def slo_rps(self) -> NDArray[np.float64]:
@@ -236,6 +284,68 @@ class Seats:
         )
         return self.observations
 
+    def asks(
+        self, actions: NDArray[np.int64], running: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the replicas and gears that actions ask for, shape ``(n,)`` each.
+
+        Args:
+            actions: One index per axis, int64, shape ``(n, len(AXES))``.
+            running: Replicas each service was last told to run, shape ``(n,)``.
+
+        Raises:
+            InputInvalid: The actions have another shape.
+        """
+        self._check(actions)
+        asked, gears = np.empty(self.n, dtype=np.int64), np.empty(self.n, dtype=np.int64)
+        ask_all(
+            actions,
+            running,
+            self._ring,
+            self._ordered,
+            self._known,
+            self._service,
+            self._knobs,
+            self.advice,
+            self._menu,
+            self._gears,
+            self.gear,
+            self._costs,
+            asked,
+            gears,
+        )
+        return asked, gears
+
+    def propose(
+        self,
+        actions: NDArray[np.int64],
+        running: NDArray[np.int64],
+        now_s: NDArray[np.float64],
+        strange: NDArray[np.bool_],
+        *,
+        taken: bool,
+    ) -> Proposed:
+        """Return what :meth:`decide` would grant, without taking the grants as carried out.
+
+        Args:
+            actions: See :meth:`decide` for this and the next three.
+            running: Replicas each service was last told to run, shape ``(n,)``.
+            now_s: Time of the decision, shape ``(n,)``.
+            strange: Whose observation the policy was not trained on, shape ``(n,)``.
+            taken: Whether the policy itself remembers the action and its doubts.
+        """
+        names = _CARRIED_OUT if taken else (*_CARRIED_OUT, *_TAKEN)
+        kept = {name: getattr(self, name).copy() for name in names}
+        granted = self.decide(actions, running, now_s, strange)
+        proposed = Proposed(replicas=granted, gears=self.gear.copy(), reasons=self.reasons.copy())
+        for name, array in kept.items():
+            getattr(self, name)[:] = array
+        return proposed
+
+    def _check(self, actions: NDArray[np.int64]) -> None:
+        if actions.shape != self.before.shape:
+            raise InputInvalid("actions", actions.shape, f"one index per axis, {self.before.shape}")
+
     def decide(
         self,
         actions: NDArray[np.int64],
@@ -255,8 +365,7 @@ class Seats:
         Raises:
             InputInvalid: The actions have another shape: a kernel would read beyond them.
         """
-        if actions.shape != self.before.shape:
-            raise InputInvalid("actions", actions.shape, f"one index per axis, {self.before.shape}")
+        self._check(actions)
         granted = np.empty(self.n, dtype=np.int64)
         decide_all(
             actions,

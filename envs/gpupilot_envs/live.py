@@ -102,6 +102,43 @@ class LiveSignals:
             for name, points in found.items()
         }
 
+    def everywhere(
+        self, wanted: Mapping[tuple[str, str], str], window_s: int, at_s: float
+    ) -> dict[str, LiveReading]:
+        """Return readings of services of any namespace by their keys; see :meth:`read`.
+
+        A series without a namespace counts where only one key has services of its name.
+
+        Args:
+            wanted: Key by namespace and name; several names may mean one key.
+            window_s: Window of rates and quantiles.
+            at_s: Its end.
+        """
+        anywhere: dict[str, set[str | None]] = {}
+        for (_, name), key in wanted.items():
+            anywhere.setdefault(name, set()).add(key)
+        found: dict[str, list[_Point]] = {key: [] for key in wanted.values()}
+        chosen = asked.named(tuple(anywhere))
+        scope = asked.Scope(services=chosen, window_s=window_s, by_namespace=True)
+        for query in asked.queries(self._names, scope).values():
+            for labels, value in self._prometheus.numbers(query, at_s):
+                point = _Point.of(labels, value, self._order)
+                if point is None:
+                    continue
+                namespace = labels.get(asked.NAMESPACE)
+                if namespace is not None:
+                    keys = {wanted.get((namespace, point.service))}
+                else:
+                    keys = {*anywhere.get(point.service, ())}
+                # one name and several services: nobody knows whose it is
+                for whose in keys if len(keys) == 1 else ():
+                    if whose is not None:
+                        found[whose].append(point)
+        return {
+            key: assemble(points, at_s, window_s, self._target_s(key), self._units_s)
+            for key, points in found.items()
+        }
+
     def span(self, service: str, window_s: int, start_s: int, end_s: int) -> list[LiveReading]:
         """Return one service's readings at ``start_s``, every ``window_s``, up to ``end_s``.
 

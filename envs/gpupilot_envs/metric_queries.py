@@ -20,7 +20,11 @@ from gpupilot_envs.metric_names import (
 )
 
 SERVICE, SIGNAL, SOURCE, LE = "service", "signal", "source", "le"
-"""Labels of an answer."""
+NAMESPACE = "namespace"
+"""Labels of an answer; the namespace only where it was asked for."""
+
+QUERIES = 5
+"""How many queries :func:`queries` returns at the most."""
 
 REQUESTS, ANSWERED, ANSWERED_TIME, AGE, BUCKETS = (
     "requests_rate",
@@ -47,11 +51,14 @@ class Scope:
         services: Names of the services, all that there are when empty.
         window_s: Range of the rates in seconds, whole.
         namespace: Kubernetes namespace, every one when ``None``.
+        by_namespace: Whether services of one name in different namespaces are told apart, by the
+            label ``namespace`` of the answer; it is missing where a source has none.
     """
 
     services: tuple[str, ...]
     window_s: int
     namespace: str | None = None
+    by_namespace: bool = False
 
     def match(self, label: ServiceLabel) -> str:
         """Return the label matchers of the services."""
@@ -92,9 +99,11 @@ def queries(names: MetricNames, scope: Scope) -> dict[str, str]:
 def expression_query(source: MetricSource, expression: Expression, scope: Scope) -> str:
     """Return the PromQL of one entry of the table, one number per service."""
     aggregate, inner = expression.aggregate
-    query = _by_service(aggregate, scope.fill(inner, source.service), source.service)
+    query = _by_service(aggregate, scope.fill(inner, source.service), source.service, scope)
     if expression.over is not None:
-        below = _by_service("sum", scope.fill(expression.over, source.service), source.service)
+        below = _by_service(
+            "sum", scope.fill(expression.over, source.service), source.service, scope
+        )
         query = f"({query} / {below})"
     return query if expression.scale == 1.0 else f"{query} * {expression.scale!r}"
 
@@ -119,24 +128,24 @@ def _gateway(source: Histogram, scope: Scope) -> Iterable[str]:
     count, total = f"{source.histogram}_count", f"{source.histogram}_sum"
     label = source.service
     yield _labelled(_requests(source, scope), REQUESTS, source.name)
-    answered = _by_service("sum", f"rate({count}{{{good}}}{window})", label)
+    answered = _by_service("sum", f"rate({count}{{{good}}}{window})", label, scope)
     yield _labelled(answered, ANSWERED, source.name)
-    time = _by_service("sum", f"rate({total}{{{good}}}{window})", label)
+    time = _by_service("sum", f"rate({total}{{{good}}}{window})", label, scope)
     yield _labelled(f"{time} * {source.unit_s!r}", ANSWERED_TIME, source.name)
-    age = _by_service("min", f"time() - timestamp({count}{{{whose}}})", label)
+    age = _by_service("min", f"time() - timestamp({count}{{{whose}}})", label, scope)
     yield _labelled(age, AGE, source.name)
 
 
 def _requests(source: Histogram, scope: Scope) -> str:
     whose = scope.match(source.service)
     rate = f"rate({source.histogram}_count{{{whose}}}[{scope.window_s}s])"
-    return _by_service("sum", rate, source.service)
+    return _by_service("sum", rate, source.service, scope)
 
 
 def _bucket_rates(source: Histogram, scope: Scope) -> str:
     whose = f"{scope.match(source.service)},{source.answered}"
     rate = f"rate({source.histogram}_bucket{{{whose}}}[{scope.window_s}s])"
-    return _by_service("sum", rate, source.service, LE)
+    return _by_service("sum", rate, source.service, scope, LE)
 
 
 def _buckets(source: Histogram, scope: Scope) -> str:
@@ -148,17 +157,22 @@ def _summary(scope: Scope) -> Iterable[str]:
     whose, window = scope.match(label), f"[{scope.window_s}s]"
     for signal, name in ((SUMMARY_OK, "success"), (SUMMARY_FAILED, "failure")):
         rate = f"rate(nv_inference_request_{name}{{{whose}}}{window})"
-        yield _labelled(_by_service("sum", rate, label), signal, SUMMARY)
+        yield _labelled(_by_service("sum", rate, label, scope), signal, SUMMARY)
     quantiles = "|".join(f"{q:g}".replace(".", "[.]") for q in SUMMARY_QUANTILES)
     worst = f'nv_inference_request_summary_us{{{whose},quantile=~"{quantiles}"}}'
-    yield _labelled(_by_service("max", worst, label, "quantile"), SUMMARY_QUANTILE, SUMMARY)
+    yield _labelled(_by_service("max", worst, label, scope, "quantile"), SUMMARY_QUANTILE, SUMMARY)
 
 
-def _by_service(aggregate: str, inner: str, label: ServiceLabel, *more: str) -> str:
+def _by_service(aggregate: str, inner: str, label: ServiceLabel, scope: Scope, *more: str) -> str:
     if label.label != SERVICE or label.pattern != "(.+)":
         pattern = _quoted(label.pattern)
         inner = f'label_replace({inner}, "{SERVICE}", "$1", "{label.label}", "{pattern}")'
-    return f"{aggregate} by ({', '.join((SERVICE, *more))}) ({inner})"
+    by = [SERVICE, *more]
+    if scope.by_namespace and label.namespace:
+        by.append(NAMESPACE)
+        if label.namespace != NAMESPACE:
+            inner = f'label_replace({inner}, "{NAMESPACE}", "$1", "{label.namespace}", "(.*)")'
+    return f"{aggregate} by ({', '.join(by)}) ({inner})"
 
 
 def _labelled(query: str, signal: str, source: str) -> str:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -146,12 +147,27 @@ class Prometheus:
         Raises:
             MetricsUnavailable: After the last attempt, or at once when trying again cannot help.
         """
-        found = self._ask(
+        return [_series(item["metric"], [item["value"]]) for item in self._at(query, at_s)]
+
+    def numbers(self, query: str, at_s: float) -> list[tuple[Mapping[str, str], float]]:
+        """Return labels and value of each series at one time, infinities as NaN.
+
+        What :meth:`instant` answers, for tens of thousands of series.
+
+        Raises:
+            MetricsUnavailable: See :meth:`instant`.
+        """
+        return [
+            (item["metric"], value if isfinite(value := float(item["value"][1])) else nan)
+            for item in self._at(query, at_s)
+        ]
+
+    def _at(self, query: str, at_s: float) -> list[dict[str, Any]]:
+        return self._ask(
             lambda: self._connection.custom_query(
                 query, params={"time": f"{at_s:.3f}"}, timeout=self.access.timeout_s
             )
         )
-        return [_series(item["metric"], [item["value"]]) for item in found]
 
     def span(self, query: str, start_s: int, end_s: int, step_s: int) -> list[Series]:
         """Return the answer on a grid, ends included, however long it is.

@@ -145,3 +145,18 @@ class Facts:
     other_writer: str | None = None
     hand: Hand | None = None
     proof: ProofStatus | None = None
+
+
+def says_more(before: Facts | None, after: Facts) -> bool:
+    """Whether a decision comes to something that the one before did not.
+
+    Who asks may ask for a little more or less at every tick; while the same is granted for the
+    same reasons to what runs the same, nothing new is said.
+    """
+    return before is None or _gist(before) != _gist(after)
+
+
+def _gist(facts: Facts) -> tuple[object, ...]:
+    grant = facts.grant
+    said = None if grant is None else (grant.granted, grant.reasons, grant.policy)
+    return facts.running, facts.mode, facts.rung, facts.cause, said

@@ -1,0 +1,368 @@
+"""One tick: what is decided, carried out, told and kept, for services of every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from gpupilot_envs.reasons import Reason
+from gpupilot_operator.control import tick
+from gpupilot_operator.facts import Cause, Facts, MetricsState, PolicyState, Rung
+from gpupilot_operator.memory import State
+from gpupilot_operator.report import TickReport
+from gpupilot_operator.spec_autoscaling import Mode
+
+Maker = Callable[..., Any]
+START_S = datetime(2026, 11, 22, 12, 0, tzinfo=UTC).timestamp()
+ENOUGH = 700.0
+"""Requests/s that two pods of the test's profile cannot carry, and eight can."""
+
+
+@pytest.fixture
+def state(state_of: Callable[[], State]) -> State:
+    return state_of()
+
+
+def settled(town: Any, state: State) -> None:
+    """Have everything measured that the services need."""
+    for seen in town.services():
+        state.sizes.of(seen)
+        state.sizes.wait()
+        state.sizes.of(seen)
+    state.sizes.wait()
+
+
+def run(town: Any, state: State, seconds: float, since_s: float = START_S) -> list[TickReport]:
+    """Tick every five seconds."""
+    settled(town, state)
+    return [tick(town.ports, state, since_s + 5.0 * n) for n in range(int(seconds // 5))]
+
+
+def only(report: TickReport) -> Facts:
+    (service,) = report.services
+    return service.facts
+
+
+@pytest.mark.parametrize(
+    ("spec", "policy"),
+    [
+        ({"policy": "Queueing"}, "queueing"),
+        ({"policy": "KEDA"}, "keda"),
+        ({"policy": "KPA"}, "kpa-rps"),
+        ({"policy": "Static", "fallback": {"replicas": 5}}, "static"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_policy_of_the_spec_scales_up_under_load(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State, spec: dict[str, Any], policy: str
+) -> None:
+    shop = shop_of(**spec)
+    shop.reading = felt(ENOUGH)
+    report = run(town_of(shop), state, 30.0)[0]
+    grant = only(report).grant
+    assert grant is not None
+    assert grant.policy == policy
+    assert shop.running.replicas > 2
+
+
+def test_hpa_scales_on_busy_gpus_without_any_profile(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shop = shop_of(policy="HPA", profile=None)
+    shop.reading = felt(ENOUGH, gpu_busy_ratio=1.0)
+    run(town_of(shop), state, 15.0)
+    assert shop.running.replicas == 3
+
+
+@pytest.mark.parametrize("mode", ["Observe", "Paused"])
+def test_nothing_is_changed_unless_the_mode_is_act(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State, mode: str
+) -> None:
+    shop = shop_of(mode=mode)
+    shop.reading = felt(ENOUGH)
+    town = town_of(shop)
+    reports = run(town, state, 60.0)
+    assert not town.changes
+    decided = only(reports[-1]).grant
+    assert (decided is None) == (mode == "Paused")
+    if decided is not None:
+        assert decided.granted.replicas > 2
+
+
+def test_a_quiet_service_costs_no_write(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shops = [shop_of(f"shop-{n}", policy=p) for n, p in enumerate(("Queueing", "Learned", "KEDA"))]
+    for shop in shops:
+        shop.reading = felt(100.0)
+        shop.running = replace(shop.running, replicas=1)
+    town = town_of(*shops)
+    run(town, state, 300.0)
+    town.tellings.clear()
+    town.changes.clear()
+    run(town, state, 60.0, START_S + 300.0)
+    assert (town.changes, town.tellings) == ([], [])
+
+
+def test_an_unproven_policy_rehearses_while_its_controller_acts(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shop = shop_of(policy="Learned")
+    shop.reading = felt(ENOUGH)
+    town = town_of(shop)
+    facts = only(run(town, state, 5.0)[0])
+    assert (facts.rung, facts.cause) == (Rung.CONTROLLER, Cause.PROOF)
+    assert facts.policy is PolicyState.UNPROVEN
+    assert facts.grant is not None
+    assert facts.grant.policy == "queueing"
+    assert facts.shadow is not None
+    assert facts.shadow.policy == "generalist"
+    assert [each.policy for each in town.noted] == ["generalist", "queueing"]
+    assert shop.status.autoscaling.proof.verdict == "none"
+    assert shop.status.autoscaling.shadow.policy == "generalist"
+
+
+def test_in_observe_an_unproven_policy_shows_what_it_would_do(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shop = shop_of(policy="Learned", mode="Observe")
+    shop.reading = felt(ENOUGH)
+    facts = only(run(town_of(shop), state, 5.0)[0])
+    assert facts.grant is not None
+    assert (facts.rung, facts.grant.policy, facts.shadow) == (Rung.POLICY, "generalist", None)
+
+
+def test_a_service_without_a_profile_is_held_and_told_why(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shop = shop_of(profile=None)
+    shop.reading = felt(ENOUGH)
+    facts = only(run(town_of(shop), state, 30.0)[-1])
+    assert (facts.rung, facts.policy) == (Rung.HOLD, PolicyState.PROFILE_MISSING)
+    assert shop.running.replicas == 2
+    ready = next(c for c in shop.status.conditions if c.type == "PolicyReady")
+    assert (ready.status, ready.reason) == ("False", "ProfileMissing")
+
+
+def test_no_answer_of_prometheus_keeps_what_runs_and_is_told_once(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shop = shop_of(replicas=4)
+    shop.reading = felt(1.0)
+    town = town_of(shop)
+    run(town, state, 30.0)
+    kept = shop.running.replicas
+    town.down = "Prometheus at http://there did not answer within 3 s"
+    town.tellings.clear()
+    reports = run(town, state, 100.0, START_S + 30.0)
+    assert shop.running.replicas == kept
+    assert reports[-1].query_error == town.down
+    assert only(reports[-1]).metrics is MetricsState.MISSING
+    told = [event.reason for telling in town.tellings for event in telling.events]
+    assert told == ["MetricsMissing"]
+
+
+def test_no_traffic_is_not_a_missing_series(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shops = {rate: shop_of(f"shop-{rate}", replicas=4) for rate in (0.0, None)}
+    for rate, shop in shops.items():
+        shop.reading = felt(rate)
+    run(town_of(*shops.values()), state, 600.0)
+    assert shops[0.0].running.replicas == 1
+    assert shops[None].running.replicas == 4
+
+
+def test_what_was_declared_safe_is_asked_for_after_its_time_and_never_shrinks(
+    shop_of: Maker, town_of: Maker, state: State
+) -> None:
+    fallback = {"replicas": 4, "afterSeconds": 60}
+    small = shop_of("small", fallback=fallback)
+    large = shop_of("large", fallback=fallback, replicas=7)
+    town = town_of(small, large)
+    run(town, state, 60.0)
+    assert small.running.replicas == 2
+    reports = run(town, state, 30.0, START_S + 60.0)
+    assert (small.running.replicas, large.running.replicas) == (4, 7)
+    facts = reports[-1].services[0].facts
+    assert (facts.rung, facts.cause) == (Rung.SAFE, Cause.BLIND)
+    assert facts.grant is not None
+    assert Reason.SAFE_REPLICAS in facts.grant.reasons
+
+
+def test_a_count_set_by_hand_is_kept_for_its_time_and_then_taken_back(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shop = shop_of(manualHoldSeconds=60)
+    shop.reading = felt(ENOUGH)
+    shop.shown["set_by_hand"] = 8
+    town = town_of(shop)
+    reports = run(town, state, 60.0)
+    assert shop.running.replicas == 8
+    grant = only(reports[0]).grant
+    assert grant is not None
+    assert grant.reasons == (Reason.SET_BY_HAND,)
+    manual = shop.status.autoscaling.manual
+    assert (manual.replicas, manual.since, manual.until) == (
+        8,
+        "2026-11-22T12:00:00Z",
+        "2026-11-22T12:01:00Z",
+    )
+    run(town, state, 600.0, START_S + 60.0)
+    assert "set_by_hand" not in shop.shown
+    assert shop.status.autoscaling.manual is None
+    assert shop.running.replicas < 8
+
+
+def test_a_restart_does_not_prolong_what_was_set_by_hand(
+    shop_of: Maker, town_of: Maker, felt: Maker, state_of: Callable[[], State]
+) -> None:
+    shop = shop_of(manualHoldSeconds=60)
+    shop.reading = felt(ENOUGH)
+    shop.shown["set_by_hand"] = 8
+    town = town_of(shop)
+    run(town, state_of(), 50.0)
+    run(town, state_of(), 20.0, START_S + 50.0)
+    assert "set_by_hand" not in shop.shown
+
+
+def test_a_deployment_scaled_by_hand_is_respected_for_the_same_time(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shop = shop_of(manualHoldSeconds=60)
+    shop.reading = felt(ENOUGH)
+    town = town_of(shop)
+    run(town, state, 150.0)
+    asked = shop.running.replicas
+    shop.running = replace(shop.running, replicas=8)
+    reports = run(town, state, 55.0, START_S + 150.0)
+    assert shop.running.replicas == 8
+    assert only(reports[-1]).hand is not None
+    assert shop.status.autoscaling.manual.at == "deployment"
+    run(town, state, 900.0, START_S + 205.0)
+    assert shop.running.replicas == asked
+    assert shop.status.autoscaling.manual is None
+
+
+@pytest.mark.parametrize(
+    ("pause", "rate_rps", "stays"),
+    [
+        ("up", ENOUGH, True),
+        ("down", ENOUGH, False),
+        ("down", 1.0, True),
+        ("up", 1.0, False),
+        ("both", ENOUGH, True),
+        ("sideways", ENOUGH, True),
+    ],
+)
+def test_a_pause_holds_back_its_direction_alone(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State,
+    pause: str, rate_rps: float, stays: bool,
+) -> None:  # fmt: skip
+    shop = shop_of()
+    shop.shown["annotations"] = {"gpupilot.dev/pause": pause}
+    shop.reading = felt(rate_rps)
+    reports = run(town_of(shop), state, 600.0)
+    assert (shop.running.replicas == 2) is stays
+    assert (only(reports[-1]).mode is Mode.PAUSED) == (pause in ("both", "sideways"))
+
+
+def test_another_writer_holds_everything_and_is_told(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shop = shop_of()
+    shop.reading = felt(ENOUGH)
+    shop.shown["other_writer"] = "HorizontalPodAutoscaler/shop"
+    town = town_of(shop)
+    run(town, state, 60.0)
+    assert not town.changes
+    able = next(c for c in shop.status.conditions if c.type == "AbleToScale")
+    assert (able.status, able.reason) == ("False", "ReplicaConflict")
+
+
+def test_a_quota_is_shared_by_the_services_of_its_namespace_alone(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shops = [shop_of(name) for name in ("a", "b")]
+    other = shop_of("a", namespace="elsewhere", uid="u-2")
+    for shop in (*shops, other):
+        shop.reading = felt(1500.0)
+    for shop in shops:
+        shop.shown["quota_milli"] = 7000
+    reports = run(town_of(*shops, other), state, 60.0)
+    assert sum(shop.running.replicas for shop in shops) == 7
+    assert abs(shops[0].running.replicas - shops[1].running.replicas) <= 1
+    assert other.running.replicas == 7
+    grant = reports[-1].services[0].facts.grant
+    assert grant is not None
+    assert Reason.QUOTA_REACHED in grant.reasons
+
+
+def test_a_change_that_fails_is_tried_again_and_told_once(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shop = shop_of()
+    shop.reading = felt(ENOUGH)
+    town = town_of(shop)
+    town.refuses = "the API server answers 500"
+    reports = run(town, state, 30.0)
+    assert len(town.changes) == 6
+    assert reports[-1].change_errors == 1
+    told = [event.reason for telling in town.tellings for event in telling.events]
+    assert told == ["ScalingFailed"]
+    town.refuses = None
+    run(town, state, 5.0, START_S + 30.0)
+    assert shop.running.replicas > 2
+
+
+def test_a_status_that_could_not_be_written_is_written_later(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shop = shop_of(replicas=1)
+    shop.reading = felt(100.0)
+    town = town_of(shop)
+    town.deaf = "the API server answers 429"
+    reports = run(town, state, 20.0)
+    assert reports[-1].telling_errors == 1
+    town.deaf = None
+    run(town, state, 5.0, START_S + 20.0)
+    assert shop.status.conditions
+
+
+def test_after_a_restart_or_a_hole_nothing_is_removed_before_there_is_history(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shop = shop_of(replicas=6, behavior={"warmUpSeconds": 120})
+    shop.reading = felt(1.0)
+    town = town_of(shop)
+    run(town, state, 100.0)
+    later_s = START_S + 100.0 + 3600.0
+    reports = run(town, state, 120.0, later_s)
+    assert shop.running.replicas == 6
+    grant = only(reports[-1]).grant
+    assert grant is not None
+    assert Reason.WARMING_UP in grant.reasons
+    run(town, state, 600.0, later_s + 120.0)
+    assert shop.running.replicas < 6
+
+
+def test_services_come_and_go_and_begin_with_nothing_of_another(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shops = [shop_of(f"shop-{n}", replicas=4) for n in range(3)]
+    for shop in shops:
+        shop.reading = felt(1.0)
+    town = town_of(*shops)
+    run(town, state, 40.0)
+    again = shop_of("shop-1", uid="u-another", replicas=4)
+    again.reading = felt(1.0)
+    del town.shops["prod/shop-0"]
+    town.shops["prod/shop-1"] = again
+    run(town, state, 30.0, START_S + 40.0)
+    assert set(state.records) == {"prod/shop-1", "prod/shop-2"}
+    assert again.running.replicas == 4
+    assert shops[2].running.replicas < 4
