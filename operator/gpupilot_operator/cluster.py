@@ -8,16 +8,18 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 from gpupilot_envs.errors import ChangeRefused
 from gpupilot_operator import kinds, telling
 from gpupilot_operator.actuate import BY_US, Actuator, Outcome
-from gpupilot_operator.kube import MERGE, Connection, Request
+from gpupilot_operator.kube import JSON_PATCH, MERGE, Connection, Request
 from gpupilot_operator.logs import FIELDS
 from gpupilot_operator.pod import Platform
 from gpupilot_operator.ports import Change, Event, Seen, Telling
 from gpupilot_operator.reconcile import carried, reconciled
+from gpupilot_operator.service import Service
 from gpupilot_operator.store import Store
 from gpupilot_operator.views import Name
 
@@ -94,6 +96,8 @@ class KubeCluster:
         service = telling_.service
         at = Name(namespace=service.namespace, name=service.name)
         wrong = None if telling_.patch is None else self._patch_status(at, telling_.patch)
+        if telling_.release_hand:
+            wrong = self._release_hand(service) or wrong
         for each in telling_.events:
             wrong = self._post(at, service.uid, each) or wrong
         return wrong
@@ -132,6 +136,26 @@ class KubeCluster:
             )
         )
         return answer.wrong
+
+    def _release_hand(self, service: Service) -> str | None:
+        """Take the count set by hand out of a resource, unless it is another one by now."""
+        count, path = service.spec.predictor.replicas, "/spec/predictor/replicas"
+        if count is None:
+            return None
+        change = [{"op": "test", "path": path, "value": count}, {"op": "remove", "path": path}]
+        answer = self._connection.send(
+            Request(
+                verb="patch",
+                kind=kinds.INFERENCE_SERVICE,
+                namespace=service.namespace,
+                name=service.name,
+                body=change,
+                content=JSON_PATCH,
+                query=BY_US,
+            )
+        )
+        changed = answer.status == HTTPStatus.UNPROCESSABLE_ENTITY
+        return None if changed else answer.wrong
 
     def _post(self, at: Name, uid: str, event: Event) -> str | None:
         body = telling.event(at, uid, event, by=self._identity, now=self._now())

@@ -55,6 +55,8 @@ AUTOSCALER = Kind(
 )
 """All of them: one that scales the same Deployment carries no label of ours."""
 CONFIG_MAP = Kind(api_version="v1", kind="ConfigMap", plural="configmaps", selector=SERVICE_LABEL)
+QUOTA = Kind(api_version="v1", kind="ResourceQuota", plural="resourcequotas")
+"""All of them: they bound what the services of a namespace may hold together."""
 SERVICE = Kind(api_version="v1", kind="Service", plural="services", selector=SERVICE_LABEL)
 BUDGET = Kind(
     api_version="policy/v1",
@@ -71,7 +73,7 @@ MONITOR = Kind(
 LEASE = Kind(api_version="coordination.k8s.io/v1", kind="Lease", plural="leases")
 EVENT = Kind(api_version="events.k8s.io/v1", kind="Event", plural="events")
 
-WATCHED = (INFERENCE_SERVICE, DEPLOYMENT, POD, AUTOSCALER, CONFIG_MAP, SERVICE, BUDGET)
+WATCHED = (INFERENCE_SERVICE, DEPLOYMENT, POD, AUTOSCALER, CONFIG_MAP, QUOTA, SERVICE, BUDGET)
 """What the store is fed with by watches."""
 LISTED = (*WATCHED, MONITOR)
 """What the store is fed with by lists: a kind that may not be there cannot be watched."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from gpupilot_envs.allocation import Allocation
 from gpupilot_operator.granted import Granted, granted
 from gpupilot_operator.ports import Artefacts, Seen
+from gpupilot_operator.quantities import whole
 from gpupilot_operator.service import Service
 from gpupilot_operator.share import Generation, Shift, shift
-from gpupilot_operator.spec_gpu import WHOLE_GPU_MILLI
+from gpupilot_operator.spec_gpu import WHOLE_GPU_MILLI, Gpu
 from gpupilot_operator.status_fields import InferenceServiceStatus
 from gpupilot_operator.views import Deployment, Files, Part, Pod
 
@@ -34,6 +36,7 @@ class Known:
         pods: Its pods that are ours.
         parts: Other objects that carry it, by kind and name.
         other_writer: Who else sets the replicas.
+        quotas: What its namespace may ask for, of each resource.
         files: ConfigMaps with files of it.
     """
 
@@ -45,6 +48,7 @@ class Known:
     pods: tuple[Pod, ...] = ()
     parts: Mapping[tuple[str, str], Part] = field(default_factory=dict)
     other_writer: str | None = None
+    quotas: tuple[Mapping[str, Any], ...] = ()
     files: tuple[Files, ...] = ()
 
     @property
@@ -63,6 +67,7 @@ class Known:
                 replicas=each.replicas,
                 pods=each.pods,
                 ready=each.ready,
+                is_begun=each.granted is not None,
             )
             for each in self.owned
         ]
@@ -90,9 +95,34 @@ def seen(known: Known) -> Seen | None:
         unschedulable=unschedulable,
         annotations=known.annotations,
         set_by_hand=known.service.spec.predictor.replicas,
+        quota_milli=quota_milli(known.quotas, known.service.spec.gpu),
         other_writer=known.other_writer,
         artefacts=_artefacts(known.service, known.files),
     )
+
+
+def quota_milli(quotas: Sequence[Mapping[str, Any]], gpu: Gpu) -> int | None:
+    """Return the GPU that the services of a namespace may hold together, in thousandths.
+
+    Args:
+        quotas: What the namespace may ask for, of each resource, by ResourceQuota.
+        gpu: How a service asks for GPUs; of slices, the largest sum that the quota admits counts.
+
+    Returns:
+        The tightest bound, ``None`` where no quota names a resource of the service.
+    """
+    worth = {gpu.resource_name: WHOLE_GPU_MILLI} | {
+        name: share.milli / count
+        for share in gpu.shares
+        for name, asked in share.resources.items()
+        if len(share.resources) == 1 and (count := whole(asked))
+    }
+    bounds = [
+        round(sum(worth[name] * (whole(hard[f"requests.{name}"]) or 0) for name in named))
+        for hard in quotas
+        if (named := [name for name in worth if f"requests.{name}" in hard])
+    ]
+    return min(bounds, default=None)
 
 
 def _running(known: Known, newest: Deployment) -> Allocation:

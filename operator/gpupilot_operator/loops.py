@@ -20,7 +20,7 @@ from gpupilot_operator.sweep import sweep
 from gpupilot_operator.views import Name
 
 LOOK_S = 0.2
-"""How long changes are gathered before they are looked at."""
+"""How often a loop looks whether anything is due; changes are gathered as long."""
 SWEEP_S = 300.0
 """Everything is listed and looked at this often, whatever the watches said."""
 APART_S = 30.0
@@ -101,19 +101,50 @@ class Keeper:
                 self._pacing.unsettled(at, now_s)
 
 
-def repeat(
-    stop: threading.Event, every_s: float, clock: Callable[[], float], do: Callable[[], None]
-) -> None:
-    """Do something at a steady pace until told to stop; a beat that is missed is left out.
+class Ticker:
+    """Takes one decision for every service at a steady pace, as leader only."""
 
-    Args:
-        stop: Set to end.
-        every_s: From one beat to the next.
-        clock: Seconds of a clock that never goes back.
-        do: What is done.
-    """
-    next_s = clock()
+    def __init__(
+        self,
+        leads: Callable[[], bool],
+        every_s: float,
+        *,
+        tick: Callable[[], None],
+        changed: Callable[[bool], None],
+    ) -> None:
+        """Begin as a follower.
+
+        Args:
+            leads: Whether this replica may decide now.
+            every_s: From one decision to the next.
+            tick: Takes one.
+            changed: Told when this replica begins to lead, and when it no longer does.
+        """
+        self._leads = leads
+        self._every_s = every_s
+        self._tick = tick
+        self._changed = changed
+        self._led = False
+        self._due_s = 0.0
+
+    def look(self, now_s: float) -> None:
+        """Decide if it is time; a beat that was missed is left out.
+
+        Args:
+            now_s: Seconds of a clock that never goes back.
+        """
+        leads = self._leads()
+        if leads is not self._led:
+            self._led, self._due_s = leads, now_s
+            self._changed(leads)
+        if leads and now_s >= self._due_s:
+            missed = (now_s - self._due_s) // self._every_s
+            self._due_s += self._every_s * (missed + 1.0)
+            self._tick()
+
+
+def repeat(stop: threading.Event, every_s: float, do: Callable[[], None]) -> None:
+    """Do something again and again, with a pause between, until told to stop."""
     while not stop.is_set():
         do()
-        next_s += every_s * max(1, -int(-(clock() - next_s) // every_s))
-        stop.wait(next_s - clock())
+        stop.wait(every_s)

@@ -11,8 +11,9 @@ from typing import Any
 import kopf
 
 from gpupilot_envs.errors import GpupilotError
-from gpupilot_operator import kinds, settings
+from gpupilot_operator import kinds, logs, settings
 from gpupilot_operator.kinds import Kind
+from gpupilot_operator.pages import pages, served
 from gpupilot_operator.running import Running
 
 WATCH_S = 600
@@ -39,7 +40,7 @@ def operator(running: Running, configured: settings.Settings) -> kopf.OperatorRe
                 settings.watching.label_selectors[kind.group, kind.plural] = kind.selector
         settings.networking.request_timeout = 60.0
         settings.networking.connect_timeout = 10.0
-        running.start(lambda: None)
+        running.start()
 
     @kopf.on.login(registry=registry)
     def log_in(**given: Any) -> kopf.ConnectionInfo | None:
@@ -85,15 +86,18 @@ def run() -> None:
     """Run until told to end (SIGTERM, SIGINT)."""
     try:
         configured = settings.read(os.environ)
-        running = Running(configured, lambda _request, _status: None, guarded)
+        logs.set_up(configured.log_level)
+        running = Running(configured, guarded)
     except GpupilotError as error:
         sys.exit(f"gpupilot: {error}")
-    kopf.run(
-        registry=operator(running, configured),
-        standalone=True,
-        clusterwide=not configured.namespaces,
-        namespaces=configured.namespaces,
-    )
+    answers = pages(running.exporter.registry, running.health)
+    with served(answers, configured.listen_port):
+        kopf.run(
+            registry=operator(running, configured),
+            standalone=True,
+            clusterwide=not configured.namespaces,
+            namespaces=configured.namespaces,
+        )
 
 
 if __name__ == "__main__":

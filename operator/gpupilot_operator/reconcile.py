@@ -153,7 +153,9 @@ def _bounded(known: Known) -> Iterator[Step]:
     """Yield what raises a Deployment of ours to the fewest pods its resource allows."""
     least, newest = known.service.spec.predictor.min_replicas, known.newest
     paused = known.service.spec.autoscaling.mode is Mode.PAUSED
-    if newest is not None and newest.replicas < least and not paused:
+    if newest is None or newest.replicas >= least or paused:
+        return
+    if len(known.owned) == 1 or newest.granted is not None:
         yield _scale(newest, least)
 
 

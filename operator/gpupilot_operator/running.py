@@ -9,15 +9,27 @@ from typing import Any
 
 from gpupilot_operator import lease
 from gpupilot_operator.cluster import KubeCluster
+from gpupilot_operator.control import tick
 from gpupilot_operator.elector import Elector
+from gpupilot_operator.exporter import Exporter
+from gpupilot_operator.health import Health
+from gpupilot_operator.journal import Journal
 from gpupilot_operator.kinds import Kind
-from gpupilot_operator.kube import LEASE_TIMEOUT_S, Connection, Counted
-from gpupilot_operator.loops import LOOK_S, Keeper, repeat
+from gpupilot_operator.kube import LEASE_TIMEOUT_S, Connection, Request
+from gpupilot_operator.loops import LOOK_S, Keeper, Ticker, repeat
+from gpupilot_operator.memory import State
+from gpupilot_operator.metrics import LiveMetrics
+from gpupilot_operator.narrator import Narrator
+from gpupilot_operator.ports import Ports
 from gpupilot_operator.settings import Settings
 from gpupilot_operator.store import Store
 
 STOP_WITHIN_S = 20.0
 """Longest wait for what is being written when told to stop."""
+KEEP_WITHIN_S = 120.0
+"""A look at everything may take this long: a list of thousands, from a server that is slow."""
+TICKS_MISSED = 8
+"""Ticks that may be missed before the process is said to hang."""
 
 Guarded = Callable[[Callable[[], None]], Callable[[], None]]
 """Makes a beat of a loop that fails in an unforeseen way a line in the log."""
@@ -26,48 +38,51 @@ Guarded = Callable[[Callable[[], None]], Callable[[], None]]
 class Running:
     """One replica of the operator."""
 
-    def __init__(self, settings: Settings, counted: Counted, guarded: Guarded) -> None:
+    def __init__(self, settings: Settings, guarded: Guarded) -> None:
         """Connect, and begin nothing yet.
 
         Args:
             settings: What its environment says.
-            counted: Told of every request to the Kubernetes API.
             guarded: What keeps a loop going.
 
         Raises:
             ClusterUnavailable: Nobody says where the API server is.
         """
-        self.store = Store()
-        self._settings = settings
-        self._guarded = guarded
+        self.exporter, self.health = Exporter(), Health()
+        self._settings, self._guarded = settings, guarded
         self._stop, self._last = threading.Event(), threading.Event()
+        self._store, self._state = Store(), State()
+        self._narrator = Narrator()
         self._to_lead = Connection(
-            may_write=lambda: True, counted=counted, timeout_s=LEASE_TIMEOUT_S
+            may_write=lambda: True, counted=self._counted, timeout_s=LEASE_TIMEOUT_S
         )
         leases = lease.KubeLeases(self._to_lead, settings.lease_namespace, settings.lease_name)
-        self.elector = Elector(leases, settings.identity, clock=lease.clock, written=lease.written)
-        self._connection = Connection(may_write=self.elector.leads, counted=counted)
-        self.keeper = Keeper(
-            self._connection, self.store, self.elector, settings.namespaces, settings.platform
+        self._elector = Elector(leases, settings.identity, clock=lease.clock, written=lease.written)
+        self._connection = Connection(may_write=self._elector.leads, counted=self._counted)
+        self._keeper = Keeper(
+            self._connection, self._store, self._elector, settings.namespaces, settings.platform
         )
-        self.cluster = KubeCluster(
+        self._cluster = KubeCluster(
             self._connection,
-            self.store,
-            lambda: self.keeper.platform,
+            self._store,
+            lambda: self._keeper.platform,
             identity=settings.identity,
         )
+        self._metrics = LiveMetrics(
+            settings.prometheus, window_s=settings.window_s, names=settings.metric_names
+        )
+        self._journal = Journal(settings.state_dir)
         self._threads: list[threading.Thread] = []
 
-    def start(self, tick: Callable[[], None]) -> None:
-        """Begin to take part in the election and to work.
-
-        Args:
-            tick: One decision for every service; called on the leader alone, once the store is
-                complete.
-        """
-        self._begin("elect", lambda: self.elector.run(self._last))
-        self._begin("keep", lambda: self._repeat(LOOK_S, self._keep))
-        self._begin("tick", lambda: self._repeat(self._settings.tick_s, lambda: self._tick(tick)))
+    def start(self) -> None:
+        """Begin to take part in the election and to work."""
+        ticker = Ticker(
+            self._may_decide, self._settings.tick_s, tick=self._tick, changed=self._changed
+        )
+        self.health.expect("keep", within_s=KEEP_WITHIN_S)
+        self._begin("elect", lambda: self._elector.run(self._last))
+        self._begin("keep", self._beats(self._keep))
+        self._begin("tick", self._beats(lambda: ticker.look(time.monotonic())))
 
     def stop(self) -> None:
         """End the work, then give the lease up: another may begin when nothing of ours is left."""
@@ -75,27 +90,50 @@ class Running:
         elect, *works = self._threads
         for work in works:
             work.join(STOP_WITHIN_S)
-        self.cluster.close()
+        self._cluster.close()
         self._last.set()
         elect.join(STOP_WITHIN_S)
+        self._journal.close()
+        self._metrics.close()
         self._connection.close()
         self._to_lead.close()
 
     def see(self, kind: Kind, change: str | None, body: Mapping[str, Any]) -> None:
         """Take in an event of a watch; one without a change is of a watch that began anew."""
-        self.store.see(kind, change, body)
+        self._store.see(kind, change, body)
         if change is None:
-            self.keeper.relist()
+            self._keeper.relist()
 
     def _keep(self) -> None:
-        self.keeper.look(self.cluster, time.monotonic())
+        self._keeper.look(self._cluster, time.monotonic())
+        self.health.beat("keep")
+        if self._keeper.synced.is_set():
+            self.health.synced()
 
-    def _tick(self, tick: Callable[[], None]) -> None:
-        if self.elector.leads() and self.keeper.synced.is_set():
-            tick()
+    def _tick(self) -> None:
+        ports = Ports(cluster=self._cluster, metrics=self._metrics, log=self._journal)
+        report = tick(ports, self._state, time.time())
+        self.exporter.report(report)
+        self._narrator.report(report)
+        self.health.beat("tick", report.query_error or "")
 
-    def _repeat(self, every_s: float, do: Callable[[], None]) -> None:
-        repeat(self._stop, every_s, time.monotonic, self._guarded(do))
+    def _may_decide(self) -> bool:
+        return self._elector.leads() and self._keeper.synced.is_set()
+
+    def _changed(self, leads: bool) -> None:
+        """Begin anew: what this replica saw before it led, or led last, is of another time."""
+        self._state.forget()
+        self.exporter.leading(leads)
+        if leads:
+            self.health.expect("tick", within_s=TICKS_MISSED * self._settings.tick_s)
+        else:
+            self.health.release("tick")
+
+    def _counted(self, request: Request, status: int) -> None:
+        self.exporter.api_call(verb=request.verb, resource=request.resource, code=status)
+
+    def _beats(self, do: Callable[[], None]) -> Callable[[], None]:
+        return lambda: repeat(self._stop, LOOK_S, self._guarded(do))
 
     def _begin(self, name: str, run: Callable[[], None]) -> None:
         thread = threading.Thread(target=run, name=name, daemon=True)

@@ -10,10 +10,13 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from gpupilot_envs.errors import InputInvalid
+from gpupilot_envs.prometheus import Access
 from gpupilot_operator.pod import Platform
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+PROMETHEUS_WITHIN_S = 3.0
+"""A Prometheus that is slow holds what runs; it must not hold up the next tick."""
 NO_USER = "none"
 """What ``GPUPILOT_POD_USER`` says where the cluster chooses who containers run as."""
 _NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
@@ -26,7 +29,9 @@ class Settings:
     """What a person who installs the operator may choose.
 
     Attributes:
-        prometheus_url: Where metrics are asked for.
+        prometheus: Where metrics are asked for, and how to be let in.
+        metric_names: A table of the user's own metric names; ``None`` takes the embedded one.
+        window_s: Window of rates and quantiles.
         tick_s: Time from one decision to the next.
         listen_port: Of the operator's metrics and health pages.
         log_level: One of :data:`LOG_LEVELS`.
@@ -38,7 +43,9 @@ class Settings:
         platform: What the pods of services are like.
     """
 
-    prometheus_url: str
+    prometheus: Access
+    metric_names: Path | None = None
+    window_s: int = 15
     tick_s: float = 15.0
     listen_port: int = 8080
     log_level: str = "INFO"
@@ -61,7 +68,9 @@ def read(environment: Mapping[str, str]) -> Settings:
     """
     ask = _Asked(environment)
     return Settings(
-        prometheus_url=ask("GPUPILOT_PROMETHEUS_URL", _url, "the URL of a Prometheus, http(s)://…"),
+        prometheus=_prometheus(ask),
+        metric_names=ask("GPUPILOT_METRIC_NAMES", _folder_or_none, "an absolute path", ""),
+        window_s=ask("GPUPILOT_WINDOW_SECONDS", _window, "whole seconds from 5 to 300", "15"),
         tick_s=ask("GPUPILOT_TICK_SECONDS", _seconds, "seconds from 1 to 300", "15"),
         listen_port=ask("GPUPILOT_LISTEN_PORT", _port, "a port from 0 to 65535", "8080"),
         log_level=ask("GPUPILOT_LOG_LEVEL", _one_of(LOG_LEVELS), f"one of {LOG_LEVELS}", "INFO"),
@@ -92,6 +101,22 @@ class _Asked:
             raise InputInvalid(name, text, allowed) from error
 
 
+def _prometheus(ask: _Asked) -> Access:
+    def file(name: str) -> Path | None:
+        return ask(f"GPUPILOT_PROMETHEUS_{name}", _folder_or_none, "an absolute path", "")
+
+    return Access(
+        url=ask("GPUPILOT_PROMETHEUS_URL", _url, "the URL of a Prometheus, http(s)://…"),
+        user=ask("GPUPILOT_PROMETHEUS_USER", str, "a name", "") or None,
+        password_file=file("PASSWORD_FILE"),
+        token_file=file("TOKEN_FILE"),
+        ca_file=file("CA_FILE"),
+        tenant=ask("GPUPILOT_PROMETHEUS_TENANT", str, "a tenant", "") or None,
+        timeout_s=PROMETHEUS_WITHIN_S,
+        attempts=1,
+    )
+
+
 def _platform(ask: _Asked) -> Platform:
     stated = Platform()
     return Platform(
@@ -115,6 +140,10 @@ def _url(text: str) -> str:
 
 def _seconds(text: str) -> float:
     return _within(float(text), 1.0, 300.0)
+
+
+def _window(text: str) -> int:
+    return int(_within(int(text), 5, 300))
 
 
 def _port(text: str) -> int:
@@ -155,6 +184,10 @@ def _name(text: str) -> str:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(sorted({_name(each.strip()) for each in text.split(",")})) if text else ()
+
+
+def _folder_or_none(text: str) -> Path | None:
+    return _folder(text) if text else None
 
 
 def _folder(text: str) -> Path:

@@ -21,12 +21,14 @@ class Generation:
         replicas: Pods asked for.
         pods: Pods there are.
         ready: Pods that answer.
+        is_begun: Whether who made it also asked for its pods.
     """
 
     share_milli: int
     replicas: int
     pods: int
     ready: int
+    is_begun: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,7 @@ def shift(generations: Sequence[Generation], selector: Mapping[str, str]) -> Shi
 
 
 def _has_started(generation: Generation) -> bool:
-    return generation.ready >= max(generation.replicas, 1)
+    return generation.is_begun and generation.ready >= max(generation.replicas, 1)
 
 
 def _selected(generations: Sequence[Generation], selector: Mapping[str, str]) -> Generation | None:

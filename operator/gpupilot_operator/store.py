@@ -17,7 +17,16 @@ from gpupilot_operator.known import Known, seen
 from gpupilot_operator.ports import Seen
 from gpupilot_operator.service import Service
 from gpupilot_operator.shelf import Shelf
-from gpupilot_operator.views import Deployment, Files, Name, Part, Pod, Resource, Scaler
+from gpupilot_operator.views import (
+    Deployment,
+    Files,
+    Name,
+    Part,
+    Pod,
+    Quota,
+    Resource,
+    Scaler,
+)
 
 DELETED = "DELETED"
 """What a watch says of an object that went."""
@@ -36,6 +45,7 @@ class Store:
         self._pods = Shelf[Pod](lambda each: [(each.at.namespace, each.service)])
         self._scalers = Shelf[Scaler](lambda each: [(each.at.namespace, each.kind, each.target)])
         self._files = Shelf[Files](lambda each: [(each.at.namespace, each.service)])
+        self._quotas = Shelf[Quota](lambda each: [each.at.namespace])
         self._parts = {
             kind.kind: Shelf[Part](lambda each: [(each.at.namespace, each.service)])
             for kind in (kinds.SERVICE, kinds.BUDGET, kinds.MONITOR)
@@ -47,6 +57,7 @@ class Store:
             kinds.POD.kind: self._pods,
             kinds.AUTOSCALER.kind: self._scalers,
             kinds.CONFIG_MAP.kind: self._files,
+            kinds.QUOTA.kind: self._quotas,
         }
         self._touched: set[Name] = set()
         self._seen: dict[Name, Seen | None] = {}
@@ -127,6 +138,8 @@ class Store:
             return self._scaled_by_us(view)
         if isinstance(view, Scaler):
             return self._scaled_by(view)
+        if isinstance(view, Quota):
+            return [each.at for each in self._resources.of(namespace)]
         if isinstance(view, Files):
             # a spec may name a ConfigMap that is labelled with another service
             return [each.at for each in self._resources.of(("files", namespace, view.at.name))] + [
@@ -171,6 +184,7 @@ class Store:
             pods=tuple(pods),
             parts={(each.kind, each.at.name): each for shelf in parts for each in shelf.of(group)},
             other_writer=self._other_writer(service, target, owned),
+            quotas=tuple(each.hard for each in self._quotas.of(service.namespace)),
             files=tuple(self._files_of(service)),
         )
 
@@ -216,7 +230,7 @@ def _of_resource(view: Resource) -> Iterable[Any]:
         return []
     wanted = adopt.target(view.service)
     names = [("files", view.at.namespace, name) for name in adopt.file_names(view.service)]
-    return names if wanted is None else [*names, wanted]
+    return [view.at.namespace, *names, *(() if wanted is None else (wanted,))]
 
 
 def _of_deployment(view: Deployment) -> Iterable[Any]:
@@ -230,4 +244,5 @@ _VIEWS: dict[str, Any] = {
     kinds.POD.kind: views.pod,
     kinds.AUTOSCALER.kind: views.scaler,
     kinds.CONFIG_MAP.kind: views.files,
+    kinds.QUOTA.kind: views.quota,
 }

@@ -177,6 +177,19 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What the objects of a namespace may ask for together.
+
+    Attributes:
+        at: The ResourceQuota.
+        hard: The most of each resource, as it is written.
+    """
+
+    at: Name
+    hard: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """Any other object that carries a service.
 
@@ -303,6 +316,11 @@ def files(body: Body) -> Files:
         service=body["metadata"]["labels"][SERVICE_LABEL],
         files={**texts, **others},
     )
+
+
+def quota(body: Body) -> Quota:
+    """Return what is kept of a ResourceQuota."""
+    return Quota(at=name_of(body), hard=dict(body["spec"].get("hard") or {}))
 
 
 def part(body: Body) -> Part:

@@ -18,7 +18,7 @@ LEAST = {
 
 def test_three_variables_are_enough() -> None:
     settings = read({**LEAST, "PATH": "/bin"})
-    assert settings.prometheus_url == "http://prometheus.monitoring:9090"
+    assert settings.prometheus.url == "http://prometheus.monitoring:9090"
     assert (settings.tick_s, settings.listen_port, settings.namespaces) == (15.0, 8080, ())
     assert (settings.lease_namespace, settings.lease_name) == (
         "gpupilot-system",
@@ -27,9 +27,16 @@ def test_three_variables_are_enough() -> None:
     assert settings.platform.user == 1000
 
 
-def test_everything_can_be_said() -> None:
+def test_everything_can_be_said(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret", encoding="utf-8")
     said = {
         "GPUPILOT_TICK_SECONDS": "5",
+        "GPUPILOT_WINDOW_SECONDS": "30",
+        "GPUPILOT_METRIC_NAMES": "/etc/names.yaml",
+        "GPUPILOT_PROMETHEUS_TOKEN_FILE": str(token),
+        "GPUPILOT_PROMETHEUS_CA_FILE": str(token),
+        "GPUPILOT_PROMETHEUS_TENANT": "team-a",
         "GPUPILOT_LISTEN_PORT": "0",
         "GPUPILOT_LOG_LEVEL": "DEBUG",
         "GPUPILOT_NAMESPACES": "prod, staging,prod",
@@ -43,6 +50,10 @@ def test_everything_can_be_said() -> None:
     assert settings.namespaces == ("prod", "staging")
     assert settings.state_dir == Path("/data")
     assert (settings.tick_s, settings.listen_port, settings.log_level) == (5.0, 0, "DEBUG")
+    assert (settings.window_s, settings.metric_names) == (30, Path("/etc/names.yaml"))
+    prometheus = settings.prometheus
+    assert (prometheus.token_file, prometheus.tenant) == (token, "team-a")
+    assert (prometheus.user, prometheus.ca_file) == (None, token)
     assert settings.lease_name == "second"
     platform = settings.platform
     assert (platform.user, platform.storage_image) == (None, "mirror/storage:1")
@@ -57,6 +68,9 @@ def test_everything_can_be_said() -> None:
         ("GPUPILOT_TICK_SECONDS", "0"),
         ("GPUPILOT_TICK_SECONDS", "soon"),
         ("GPUPILOT_TICK_SECONDS", "nan"),
+        ("GPUPILOT_WINDOW_SECONDS", "1.5"),
+        ("GPUPILOT_METRIC_NAMES", "names.yaml"),
+        ("GPUPILOT_PROMETHEUS_TOKEN_FILE", "token"),
         ("GPUPILOT_LISTEN_PORT", "65536"),
         ("GPUPILOT_LOG_LEVEL", "LOUD"),
         ("GPUPILOT_NAMESPACES", "prod,,staging"),
