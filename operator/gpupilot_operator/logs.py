@@ -9,8 +9,8 @@ from typing import Any, TextIO
 
 FIELDS = "fields"
 """Attribute of a record that holds what stands beside its message."""
-LOUD = ("kubernetes", "urllib3", "aiohttp", "asyncio")
-"""Loggers that tell of every request, bodies included, when told to be thorough."""
+LOUD = ("kopf.objects", "kubernetes", "urllib3", "aiohttp", "asyncio")
+"""Loggers that tell of every event, or of every request, bodies included."""
 
 
 class JsonLines(logging.Formatter):

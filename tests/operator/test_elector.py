@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -217,7 +218,7 @@ def test_there_are_never_two_leaders(
 ) -> None:
     world = World()
     for number in range(3):
-        world.add(str(number), draw=lambda n=number: draws[n % len(draws)])
+        world.add(str(number), draw=partial(draws.__getitem__, number % len(draws)))
     for what, who, then_s in happening:
         replica = world.replicas[who]
         if what in ("shut", "open"):

@@ -52,7 +52,7 @@ def tick(*services: ServiceReport, error: str | None = None) -> TickReport:
 
 
 def test_any_record_becomes_one_line_of_json(lines: Lines) -> None:
-    log = logging.getLogger("kopf.objects")
+    log = logging.getLogger("kopf.reactor")
     log.info("two\nlines of %s", "text")
     try:
         int("wrong")

@@ -27,7 +27,7 @@ SPEC: dict[str, Any] = {
     "slo": {"latency": {"target": "60ms"}},
     "autoscaling": {"mode": "Act", "policy": "Queueing"},
 }
-SLICES = {
+SLICES: dict[str, Any] = {
     "sharing": "MIG",
     "minShareMilli": 142,
     "shares": [
