@@ -75,8 +75,11 @@ class Kept:
         self._path, self._until_s = path, time.monotonic() + seconds
         self._code = code_digest()
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        self._known = {key: Score(**score) for key, score in map(json.loads, lines)}
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:  # a run that was killed left half a line
+            write_text(path, whole)
+        self._known = {key: Score(**score) for key, score in map(json.loads, whole.splitlines())}
 
     def score(
         self, scene: Scene, arm: Arm, start: Gear, params: dict[str, float], piece: Piece, seed: int

@@ -92,6 +92,7 @@ def arms(scene: Scene, bundle: Bundle) -> list[Arm]:
         Arm(name="queueing, + share or limit", policy=PLANNED, starts=base, menu=limits),
         Arm(name="queueing, + batching, instances", policy=PLANNED, starts=base, menu=batching),
         replace(learned, name="learned, replicas only", menu=None),
+        replace(learned, name="learned, static gear", starts=both.gears, menu=None),
     ]
     return [arm for arm in found if arm.menu is None or len(arm.menu) > 1]
 

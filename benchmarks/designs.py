@@ -1,6 +1,6 @@
 """Designs of the learned policy against each other: GPU time saved at equal attainment, by family.
 
-    python benchmarks/designs.py [--frames 3000000] [--only recipe …] [--out results/designs]
+    python benchmarks/designs.py [--frames 3000000] [--seed 0] [--only recipe …]
 
 Every design is the recipe of the shipped policy with a setting changed, trained once and run on
 traffic that no training sees: flash crowds, on/off traffic, smooth families and the *validation*
@@ -98,22 +98,24 @@ def main() -> None:
     """Train every design and print a row each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--frames", type=int, default=3_000_000)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=list(DESIGNS))
     parser.add_argument("--out", type=Path, default=Path("results/designs"))
     asked = parser.parse_args()
-    recipe = replace(read_generalist(out=asked.out), frames=asked.frames)
+    recipe = replace(read_generalist(out=asked.out), frames=asked.frames, seed=asked.seed)
     days = recorded("train")
-    grounds = list(_grounds(recipe))
+    judged = list(grounds(recipe))
     levels = ", ".join(f"{late:.1%}" for late in LATE)
     print(f"saved at {levels} late, %; - where one of the two frontiers does not reach")
-    print(f"| design | {' | '.join(ground.name for ground in grounds)} | CPU-s |")
-    print("|---|" + "---|" * (len(grounds) + 1))
+    print(f"| design | {' | '.join(ground.name for ground in judged)} | CPU-s |")
+    print("|---|" + "---|" * (len(judged) + 1))
     for name in asked.only:
         started = time.process_time()
-        config = replace(DESIGNS[name](recipe), out=asked.out / name.replace(" ", "-"))
+        out = asked.out / f"{name} {asked.seed}".replace(" ", "-")
+        config = replace(DESIGNS[name](recipe), out=out)
         bundle = load(train(config, traffic=Split(train=days, validation=(), test=())))
         spent = time.process_time() - started
-        cells = [_saving(ground, bundle.act, bundle.controller) for ground in grounds]
+        cells = [saved(ground, bundle.act, bundle.controller) for ground in judged]
         print(f"| {name} | {' | '.join(cells)} | {spent:.0f} |", flush=True)
 
 
@@ -128,7 +130,8 @@ def recorded(role: Role) -> tuple[RateTrace, ...]:
     return tuple(prepared(day, replicas=REPLICAS, capacity_rps=CAPACITY_RPS) for day in found)
 
 
-def _grounds(recipe: TrainConfig) -> Iterator[Ground]:
+def grounds(recipe: TrainConfig) -> Iterator[Ground]:
+    """Yield every kind of traffic that designs are judged on, as far as it is there."""
     traffic = {
         "recorded days": list(recorded("validation")),
         "flash": _generated(("flash",), 16),
@@ -179,7 +182,8 @@ def _classical(services: Scenarios) -> Trade:
     )
 
 
-def _saving(ground: Ground, act: Act, controller: Controller) -> str:
+def saved(ground: Ground, act: Act, controller: Controller) -> str:
+    """Return the GPU time saved at each of ``LATE``, percent, as a table cell."""
     services = ground.services.moving(controller)
     found = Trade(
         knobs=PRICES,

@@ -12,7 +12,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from gpupilot_agent.forward import Network, forward, most_likely
 from gpupilot_agent.ood import Familiar, spread
-from gpupilot_envs.actions import SIZES, action_table
+from gpupilot_envs.actions import NEUTRAL, SIZES, action_table
 from gpupilot_envs.atomic import write_bytes
 from gpupilot_envs.controller import Controller
 from gpupilot_envs.errors import BundleRefused
@@ -145,6 +145,14 @@ class Bundle:
             spreads=spreads,
             strange=strange,
         )
+
+    def unmoved(self) -> Bundle:
+        """Return the same policy with a network that leaves its controller as it is, always."""
+        head = np.zeros((len(FIELDS), int(_SIZES.sum())), dtype=np.float32)
+        neutral = np.concatenate(
+            [np.arange(size) == index for size, index in zip(SIZES, NEUTRAL, strict=True)]
+        )
+        return replace(self, networks=(((head, neutral.astype(np.float32)),),), familiar=None)
 
     def price(self, attainment_ratio: float) -> float:
         """Return the price of a late request at which the policy meets an objective.

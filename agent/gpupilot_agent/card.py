@@ -190,21 +190,25 @@ def _by_family(rows: Iterable[Row]) -> str:
         for family, metric in row.families.items()
         if metric.mean is not None
     ]
-    metrics = [metric for _, _, metric in found]
+    if not found:
+        return ""
     lines = [
         (family, row.against, _percent(row.attainment), _change(metric), _interval(metric))
         for family, row, metric in found
     ]
-    if not lines:
-        return ""
-    lost = [
-        f"{line[0]} ({line[3]} against {line[1]} at {line[2]} %)"
-        for line, metric in zip(lines, metrics, strict=True)
-        if _verdict(metric) == "more"
-    ]
-    said = f"Where it surely needs more: {', '.join(lost)}." if lost else ""
     columns = ("family", "against", "at %", "difference", "95 % interval")
-    return "\n\n".join(part for part in (_table(columns, lines), said) if part)
+    return "\n\n".join(part for part in (_table(columns, lines), _lost(found)) if part)
+
+
+def _lost(found: Iterable[tuple[str, Row, Metric]]) -> str:
+    """Return the families on which it surely needs more, each once, where it is worst."""
+    surely = [each for each in found if _verdict(each[2]) == "more"]
+    worst: dict[str, str] = {}
+    for family, row, metric in sorted(surely, key=lambda each: each[2].mean or 0.0, reverse=True):
+        said = f"{_change(metric)} against {row.against} at {_percent(row.attainment)} %"
+        worst.setdefault(family, said)
+    told = "; ".join(f"{family} {said}" for family, said in worst.items())
+    return f"Where it surely needs more, at worst: {told}." if told else ""
 
 
 def _by_slice(card: Mapping[str, Any]) -> str:

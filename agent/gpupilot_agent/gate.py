@@ -135,7 +135,7 @@ def gate(
         scene.capacity()
     except SloInfeasible as error:
         return proof.held([Why(code=Code.OBJECTIVE_INFEASIBLE, text=str(error))])
-    tuned = _tuned(scene, divided, config, jobs, on_progress)
+    tuned = _tuned(scene, divided, config, jobs, on_progress, config.baselines)
     results = _results(scene, divided, config, tuned, policy, jobs, on_progress)
     ruled = ruling(
         results,
@@ -145,6 +145,36 @@ def gate(
         margin=config.margin,
     )
     return proof.ruled(ruled, results)
+
+
+def priced(
+    policy: Bundle,
+    recordings: Sequence[Recording],
+    config: GateConfig,
+    *,
+    now: datetime,
+    profile: ServiceProfile | None = None,
+    jobs: int | None = 1,
+    on_progress: Progress = lambda done, total, note: None,  # noqa: ARG005
+) -> Bundle:
+    """Return the policy with its price of a late request set on the service's own traffic.
+
+    Its one knob gets what every baseline's settings get: as many trials, on the same earlier part
+    of the recordings, for the same objective. Recordings that cannot carry a verdict leave the
+    policy as it is; :func:`gate` says why. Arguments and errors are those of :func:`gate`.
+    """
+    divided = parts(recordings, earlier_share=config.earlier_share)
+    chosen, doubts = _profile(recordings, profile, now)
+    if chosen is None or doubts or _data_doubts(divided, config):
+        return policy
+    scene, target = _scene(config, chosen), config.targets.attainment_ratio
+    try:
+        found = _tuned(scene, divided, config, jobs, on_progress, (LEARNED,), policy)
+    except SloInfeasible:
+        return policy
+    scale = found.policies[LEARNED].params(target)["price_scale"]
+    known = policy.prices or ((target, policy.price(target)),)
+    return replace(policy, prices=tuple((ratio, scale * price) for ratio, price in known))
 
 
 def _profile(
@@ -200,16 +230,23 @@ def _scene(config: GateConfig, profile: ServiceProfile) -> Scene:
 
 
 def _tuned(
-    scene: Scene, divided: Parts, config: GateConfig, jobs: int | None, on_progress: Progress
+    scene: Scene,
+    divided: Parts,
+    config: GateConfig,
+    jobs: int | None,
+    on_progress: Progress,
+    policies: tuple[str, ...],
+    bundle: Bundle | None = None,
 ) -> Tuned:
-    """Return the baselines' settings, searched on the earlier part with equal budgets."""
+    """Return the settings of policies, searched on the earlier part with equal budgets."""
     asked = TuneConfig(
         scene=replace(scene, hours=config.tune_hours, block_s=None),
         traces=divided.earlier,
-        policies=config.baselines,
+        policies=policies,
         trials=config.trials,
         seeds=1,
         levels=(config.targets.attainment_ratio,),
+        bundle=bundle,
     )
     return search(asked, jobs=jobs, on_progress=on_progress)
 

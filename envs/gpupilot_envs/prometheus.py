@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
@@ -206,7 +207,7 @@ class Prometheus:
             self._authenticate()
             try:
                 return _vector(call())
-            except Exception as error:  # noqa: BLE001 - three families, told apart in _complaint
+            except _errors() as error:
                 complaint = _complaint(error, self.access)
             if not complaint.passing or attempt == self.access.attempts:
                 raise complaint
@@ -250,11 +251,23 @@ def _vector(found: object) -> list[dict[str, Any]]:
     return found
 
 
+@cache
+def _errors() -> tuple[type[Exception], ...]:
+    """Return what a query may raise: the library, the network, an answer of another shape.
+
+    Asked for only once something was raised: the two libraries take half a second to import.
+    """
+    from prometheus_api_client import PrometheusApiClientException
+    from requests.exceptions import RequestException
+
+    return PrometheusApiClientException, RequestException, ValueError, KeyError, TypeError
+
+
 def _complaint(error: Exception, access: Access) -> MetricsUnavailable:
     """Return what went wrong as one sentence, and whether it may pass."""
     from prometheus_api_client import PrometheusApiClientException
     from requests.exceptions import ConnectionError as Unreachable
-    from requests.exceptions import RequestException, SSLError, Timeout
+    from requests.exceptions import SSLError, Timeout
 
     where = f"Prometheus at {access.shown}"
     if isinstance(error, PrometheusApiClientException):
@@ -269,11 +282,9 @@ def _complaint(error: Exception, access: Access) -> MetricsUnavailable:
         return MetricsUnavailable(sentence, passing=True)
     if isinstance(error, Unreachable):
         return MetricsUnavailable(f"{where} cannot be reached: {_short(error)}", passing=True)
-    if isinstance(error, (RequestException, ValueError, KeyError, TypeError)):
-        return MetricsUnavailable(
-            f"{where} gives no answer of a Prometheus ({type(error).__name__})", passing=False
-        )
-    raise error
+    return MetricsUnavailable(
+        f"{where} gives no answer of a Prometheus ({type(error).__name__})", passing=False
+    )
 
 
 def _said(body: str) -> str:

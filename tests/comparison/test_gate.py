@@ -14,16 +14,14 @@ import pytest
 from markupsafe import escape
 
 from gpupilot_agent.bundle import Bundle
-from gpupilot_agent.gate import GateConfig, gate
+from gpupilot_agent.gate import GateConfig, gate, priced
 from gpupilot_agent.gate_data import execution_error, parts, sha256
 from gpupilot_agent.proof import Code, Proof, json_schema, read_proof, write_proof
 from gpupilot_agent.report.proof_page import write_proof_page
-from gpupilot_envs.actions import AXES, SIZES
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.controller import Controller
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.limits import Limits, Targets
-from gpupilot_envs.observation import FIELDS
 from gpupilot_envs.profile import ColdStart, ServiceProfile
 from gpupilot_envs.signals import Signals
 from gpupilot_envs.workload.recording import Recording
@@ -72,16 +70,15 @@ def recorded(minutes: float, *, start_s: float = 0.0, service: str = "shop") -> 
 
 def policy(**controller: float) -> Bundle:
     """Return a bundle that never moves the classical controller it is given."""
-    zeros = np.zeros((len(FIELDS), sum(SIZES)), dtype=np.float32)
     return Bundle(
-        networks=(((zeros, neutral()),),),
+        networks=(),
         controller=Controller(conformal=False, **controller),
         config={},
         seeds={"training": 0},
         trace_hashes={},
         commit="unknown",
         card={},
-    )
+    ).unmoved()
 
 
 def codes(proof: Proof) -> set[Code]:
@@ -257,8 +254,30 @@ def test_parts_divide_in_time_and_bridge_missed_scrapes() -> None:
     assert divided.earlier_s == pytest.approx(0.4 * 7200.0, abs=30.0)
 
 
-def neutral() -> np.ndarray:
-    """Return biases that make the neutral choice of every axis the most likely."""
-    return np.concatenate(
-        [np.eye(len(axis.values), dtype=np.float32)[axis.neutral] for axis in AXES]
+def test_the_price_is_set_on_the_earlier_part_alone(
+    service: ServiceProfile, config: GateConfig
+) -> None:
+    """A policy that pays too much for being in time pays less; what came later does not count."""
+    dear = replace(policy(z=1.5, hold_s=120.0, z_per_log_price=1.0), prices=((0.95, 3000.0),))
+    whole, eight = recorded(100), replace(config, trials=8)
+    doubled = tuple(
+        replace(reading, rate_rps=2.0 * (reading.rate_rps or 0.0)) if at > 170 else reading
+        for at, reading in enumerate(whole.readings)
     )
+    found = priced(dear, [whole], eight, now=NOW, profile=service)
+    ((objective, price),) = found.prices
+    assert objective == 0.95
+    assert price < 3000.0
+    assert found.networks is dear.networks
+    other = replace(whole, readings=doubled)
+    assert priced(dear, [other], eight, now=NOW, profile=service).prices == found.prices
+
+
+def test_recordings_that_carry_no_verdict_set_no_price(
+    service: ServiceProfile, config: GateConfig
+) -> None:
+    mine = policy(z_per_log_price=1.0)
+    impossible = replace(config, targets=Targets(latency_s=0.01))
+    assert priced(mine, [recorded(30)], config, now=NOW, profile=service) is mine
+    assert priced(mine, [recorded(100)], config, now=NOW) is mine
+    assert priced(mine, [recorded(100)], impossible, now=NOW, profile=service) is mine

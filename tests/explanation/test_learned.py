@@ -15,13 +15,15 @@ from gpupilot_agent.decision_log import read_decisions, write_decisions
 from gpupilot_agent.explanation.account import DECISIONS, Account, of_log
 from gpupilot_agent.explanation.alternatives import alternatives
 from gpupilot_agent.explanation.drivers import usual
-from gpupilot_agent.explanation.outlook import outlook
+from gpupilot_agent.explanation.outlook import Alternative, outlook
 from gpupilot_agent.explanation.telling import document, why
+from gpupilot_agent.learned import LearnedPolicy
+from gpupilot_agent.ood import Familiar
 from gpupilot_agent.recorder import record
 from gpupilot_envs.actions import SIZES
 from gpupilot_envs.controller import Controller
 from gpupilot_envs.errors import InputInvalid
-from gpupilot_envs.observation import FIELDS
+from gpupilot_envs.observation import FIELDS, HIGH
 from gpupilot_envs.workload.trace import RateTrace
 
 
@@ -38,7 +40,7 @@ def weights(seed: int) -> Bundle:
     )
     return Bundle(
         networks=(layers,),
-        controller=Controller(z=1.0),
+        controller=Controller(z=1.0, anchor_miss=0.9),
         config={},
         seeds={},
         trace_hashes={},
@@ -124,6 +126,30 @@ def test_it_decides_again_as_it_did(account: Account, bundle: Bundle) -> None:
     assert abs(seen.first.ask.replicas - account.asked.replicas) <= 1
     truth, _ = account.intervals.truth(300.0, 420.0)
     assert seen.outcomes[0].attainment_ratio.mean == pytest.approx(truth, abs=0.1)
+
+
+def test_the_classical_alternative_is_the_controller_that_takes_over_in_doubt(
+    account: Account, bundle: Bundle
+) -> None:
+    """With all its rules, the running mean that stands in for a forecast among them."""
+    moment = account.moment
+    assert moment is not None
+    found = alternatives(account, moment, bundle=bundle, baselines=())
+    (classical,) = (each for each in found if each.name == "classical controller")
+    width = len(FIELDS)
+    nothing = Familiar(
+        low=HIGH + 1.0,
+        high=HIGH + 1.0,
+        whitening=np.eye(width, dtype=np.float32),
+        centre=np.zeros(width, dtype=np.float32),
+        distance_max=1e3,
+    )
+    doubting = LearnedPolicy(bundle=replace(bundle, familiar=nothing))
+    in_doubt = Alternative(name="in doubt", chooser=lambda _, __: doubting)
+    told = outlook(moment, [classical, in_doubt], ahead_s=300.0, seeds=2).outcomes
+    assert told[0].replicas == told[1].replicas
+    assert told[0].gpu_hours == told[1].gpu_hours
+    assert told[0].late == told[1].late
 
 
 def test_without_its_weights_what_was_granted_is_played_again(account: Account) -> None:

@@ -82,3 +82,19 @@ def test_it_names_no_machine(generalist: Bundle) -> None:
 def test_its_page_is_its_card(generalist: Bundle) -> None:
     """``gpupilot card > docs/generalist.md`` renews it."""
     assert PAGE.read_text(encoding="utf-8") == render(generalist)
+
+
+def test_its_page_names_every_family_on_which_it_surely_needs_more_once(
+    generalist: Bundle,
+) -> None:
+    found = re.search(r"Where it surely needs more, at worst: (.*)\.\n", render(generalist))
+    assert found is not None
+    told = [said.split()[0] for said in found[1].split("; ")]
+    surely = {
+        family
+        for row in generalist.card["results"]["rows"]
+        if row["kind"] in ("tuned_queueing", "tuned_predictive")
+        for family, metric in row["families"].items()
+        if (metric["ci95"][0] or 0.0) > 0.0
+    }
+    assert sorted(told) == sorted(surely)

@@ -21,7 +21,7 @@ from gpupilot_agent.learned import LearnedMemory, LearnedPolicy, knobs_of
 from gpupilot_agent.ood import Familiar
 from gpupilot_agent.policies import View, fresh_history
 from gpupilot_agent.rollout import decide
-from gpupilot_envs.actions import CHOICES, NEUTRAL, SIZES
+from gpupilot_envs.actions import CHOICES
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.decision import Seats, Service
 from gpupilot_envs.doubt import DOUBT_DECISIONS
@@ -225,20 +225,11 @@ def test_scalar_and_vectorised_observations_are_equal_bit_for_bit(
         seats.decide(actions, np.array([4]), np.array([reading.at_s]))
 
 
-def _neutral(bundle: Bundle) -> Bundle:
-    """Return the bundle with a head that always prefers the neutral action."""
-    *hidden, (weight, bias) = bundle.networks[0]
-    preferred = np.zeros_like(bias)
-    offsets = np.concatenate([[0], np.cumsum(SIZES[:-1])])
-    preferred[offsets + np.array(NEUTRAL)] = 1.0
-    return replace(bundle, networks=((*hidden, (np.zeros_like(weight), preferred)),))
-
-
 def test_the_neutral_network_is_the_tuned_baseline(
     service: Service, bundle: Bundle, readings: Readings
 ) -> None:
     """Episode 0 equals the classical controller: same asks as the baseline of the same numbers."""
-    learned = LearnedPolicy(bundle=_neutral(bundle))
+    learned = LearnedPolicy(bundle=bundle.unmoved())
     numbers = asdict(bundle.controller)
     numbers["z"] = bundle.controller.margin(bundle.price(service.targets.attainment_ratio))
     del numbers["z_per_log_price"], numbers["anchor_miss"]
@@ -354,7 +345,7 @@ def test_nonsense_never_acts_through_the_network(
     service: Service, bundle: Bundle, familiar: Familiar, stream: list[Signals]
 ) -> None:
     policy = LearnedPolicy(bundle=replace(bundle, familiar=familiar))
-    classical = LearnedPolicy(bundle=_neutral(bundle))
+    classical = LearnedPolicy(bundle=bundle.unmoved())
     memory: Any = None
     history, guard = fresh_history(policy), GuardrailMemory()
     for reading in stream:

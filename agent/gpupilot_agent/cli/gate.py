@@ -74,6 +74,14 @@ def gate(
     block_minutes: Annotated[
         float, typer.Option(help="Length of the stretches that the intervals resample.")
     ] = 30.0,
+    fit_price: Annotated[
+        bool,
+        typer.Option(
+            "--fit-price",
+            help="Set the policy's price of a late request on the earlier part first, as baselines "
+            "are tuned; writes the policy that is judged.",
+        ),
+    ] = False,
     bundle_digest: options.BundleDigest = None,
     bundle_key: options.BundleKey = None,
     jobs: options.Jobs = 1,
@@ -85,7 +93,8 @@ def gate(
     Arrivals are recorded; the response to another number of replicas is simulated. Exit code 0:
     promote, 3: hold, 2: the input cannot be used. Writes proof.json and proof.html.
     """
-    from gpupilot_agent.gate import GateConfig
+    from gpupilot_agent.bundle import save
+    from gpupilot_agent.gate import GateConfig, priced
     from gpupilot_agent.gate import gate as judge
     from gpupilot_agent.proof import write_proof
     from gpupilot_agent.report.proof_page import write_proof_page
@@ -112,23 +121,28 @@ def gate(
     if bundle_digest is not None or bundle_key is not None:
         bundle = trusted(policy, digest=bundle_digest, key=bundle_key)
     recordings = [read_recording(path) for path in [*service_recordings, *(more or [])]]
+    now = datetime.now(UTC)
+    known = None if profile is None else find_profile(profile)
+    if fit_price:
+        with counter("setting the price") as told:
+            bundle = priced(
+                bundle, recordings, config, now=now, profile=known, jobs=jobs, on_progress=told
+            )
     with counter("judging") as told:
         proof = judge(
-            bundle,
-            recordings,
-            config,
-            now=datetime.now(UTC),
-            profile=None if profile is None else find_profile(profile),
-            jobs=jobs,
-            on_progress=told,
+            bundle, recordings, config, now=now, profile=known, jobs=jobs, on_progress=told
         )
     write_proof(out / "proof.json", proof)
     write_proof_page(out / "proof.html", proof)
+    if fit_price:
+        save(bundle, out / "policy.npz")
     if as_json:
         show.as_json(proof.model_dump(mode="json"))
     else:
         print_proof(proof)
         show.line(f"{out / 'proof.html'}")
+        if fit_price:
+            show.line(f"{out / 'policy.npz'}: the policy that was judged")
     if not proof.promotes:
         raise typer.Exit(ExitCode.ANSWER_IS_NO)
 

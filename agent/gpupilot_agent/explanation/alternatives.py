@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
-from gpupilot_agent.baselines.queueing_model import QueueingModel
 from gpupilot_agent.bundle import Bundle
 from gpupilot_agent.comparison.contenders import Contender, contenders
 from gpupilot_agent.explanation.account import Account, with_replicas
 from gpupilot_agent.explanation.compared import decider
 from gpupilot_agent.explanation.moment import AHEAD_MIN_S, Moment
 from gpupilot_agent.explanation.outlook import Alternative, as_granted, deciding, fixed
+from gpupilot_agent.learned import LearnedPolicy
 from gpupilot_agent.tuned import Tuned
-from gpupilot_envs.following import PERIOD_S
 
 BASELINES = ("hpa", "keda", "kpa", "queueing")
 """Whose answer is shown unless asked otherwise: the autoscalers people have."""
@@ -85,10 +83,7 @@ def _classical(moment: Moment, bundle: Bundle | None) -> Alternative:
     name, asked = "classical controller", moment.scene.targets.attainment_ratio
     if bundle is None:
         return deciding(name, _named(CLASSICAL, asked, moment, None, None), moment)
-    numbers = asdict(bundle.controller)
-    del numbers["z_per_log_price"], numbers["anchor_miss"]
-    numbers["z"] = bundle.controller.margin(bundle.price(asked))
-    policy = QueueingModel(period_s=PERIOD_S, window_s=PERIOD_S, **numbers)
+    policy = LearnedPolicy(bundle=bundle.unmoved(), name=name)
     return Alternative(name=name, chooser=lambda _, __: policy)
 
 
