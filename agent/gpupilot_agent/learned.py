@@ -27,7 +27,7 @@ from gpupilot_envs.following import HISTORY_ROWS, PERIOD_S, follow, fresh_rows
 from gpupilot_envs.gear_sight import ask_for_gear
 from gpupilot_envs.gears import GEAR_FIELDS, GEARS_MAX
 from gpupilot_envs.guardrail import limits_row
-from gpupilot_envs.observation import ADVICE_FIELDS, FIELDS
+from gpupilot_envs.observation import ADVICE_FIELDS, FIELDS, GEAR_SEEN
 from gpupilot_envs.queueing import Knobs
 from gpupilot_envs.service_row import service_row
 
@@ -218,6 +218,7 @@ class LearnedPolicy:
             advice,
             costs,
             mask,
+            np.empty(len(GEAR_SEEN)),
             observation,
         )
         return Seen(

@@ -60,7 +60,8 @@ class MaskedPolicy(ActorCriticPolicy):  # type: ignore[misc]
     """Stable-Baselines3's actor and critic over ``TRAINING_SPACE``, one choice per axis.
 
     The distributions are a handful of tensor operations: the library's own, one object per axis
-    and call, would take as long as the network.
+    and call, would take as long as the network. Logits stand one row per value and one column per
+    service: the few values of an axis are then added up for many services at once.
 
     Attributes:
         keep_noise: Decisions for which a service's exploration stays the same. What one decision
@@ -91,7 +92,7 @@ class MaskedPolicy(ActorCriticPolicy):  # type: ignore[misc]
         """Return values, logarithms of the actions' probabilities, and entropies."""
         logs = self._log_probabilities(obs)
         values = self.value_net(self.mlp_extractor.forward_critic(obs))
-        entropy = -(logs.exp() * logs).sum(dim=1)
+        entropy = -(logs.exp() * logs).sum(dim=0)
         return values, _of_actions(logs, actions.long()), entropy
 
     def predict_values(self, obs: Tensor) -> Tensor:
@@ -111,28 +112,29 @@ class MaskedPolicy(ActorCriticPolicy):  # type: ignore[misc]
         return self._noise
 
     def _log_probabilities(self, obs: Tensor) -> Tensor:
-        """Return the logarithm of the probability of every value, axis after axis."""
-        logits = self.action_net(self.mlp_extractor.forward_actor(obs))
-        possible = obs[:, ACTOR_WIDTH:MASK_END]
+        """Return the logarithm of every value's probability, shape ``(CHOICES, n)``."""
+        head, latent = self.action_net, self.mlp_extractor.forward_actor(obs)
+        logits = torch.addmm(head.bias[:, None], head.weight, latent.T)
+        possible = obs[:, ACTOR_WIDTH:MASK_END].T
         logits = logits + (1.0 - possible) * _IMPOSSIBLE
-        axes = [torch.log_softmax(axis, dim=1) for axis in torch.split(logits, SIZES, dim=1)]
-        return torch.cat(axes, dim=1)
+        return torch.cat([torch.log_softmax(axis, dim=0) for axis in torch.split(logits, SIZES)])
 
 
 def _gumbel(like: Tensor) -> Tensor:
     """Return standard Gumbel noise (E. J. Gumbel, 1954)."""
-    return -torch.log(-torch.log(torch.rand_like(like).clamp_min(1e-20)))
+    uniform = torch.rand(like.shape[::-1]).T.contiguous()
+    return -torch.log(-torch.log(uniform.clamp_min(1e-20)))
 
 
 def _largest(logs: Tensor) -> Tensor:
-    """Return the index of the largest number of every axis."""
-    return torch.stack([axis.argmax(dim=1) for axis in torch.split(logs, SIZES, dim=1)], dim=1)
+    """Return the index of the largest number of every axis, shape ``(n, axes)``."""
+    return torch.stack([axis.argmax(dim=0) for axis in torch.split(logs, SIZES)], dim=1)
 
 
 _STARTS = torch.tensor(np.concatenate([[0], np.cumsum(SIZES)[:-1]]))
 
 
 def _of_actions(logs: Tensor, actions: Tensor) -> Tensor:
-    picked: Any = logs.gather(1, actions + _STARTS).sum(dim=1)
+    picked: Any = logs.gather(0, (actions + _STARTS).T).sum(dim=0)
     total: Tensor = picked
     return total

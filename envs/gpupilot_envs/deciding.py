@@ -14,7 +14,7 @@ from gpupilot_envs.actions import (
     patience,
     remember,
 )
-from gpupilot_envs.compiled import compiled
+from gpupilot_envs.compiled import borrowed, compiled
 from gpupilot_envs.doubt import doubt
 from gpupilot_envs.following import Known, Ring, follow
 from gpupilot_envs.gear_guard import remember_gear, restrain_gear
@@ -82,6 +82,11 @@ def observe_some(
     out: NDArray[np.float32],
 ) -> None:
     """Take in a reading of the services ``indices``, see :meth:`.decision.Seats.observe`."""
+    rows, ring, ordered, known = borrowed(rows), borrowed(ring), borrowed(ordered), borrowed(known)
+    service, knobs, before = borrowed(service), borrowed(knobs), borrowed(before)
+    menu, limits, actuators = borrowed(menu), borrowed(limits), borrowed(actuators)
+    advice, costs, masks, out = borrowed(advice), borrowed(costs), borrowed(masks), borrowed(out)
+    seen = np.empty(_GEARS_SEEN)
     for i in indices:
         rows[i] = readings[i]
         observe_one(
@@ -101,6 +106,7 @@ def observe_some(
             advice[i],
             costs[i],
             masks[i],
+            seen,
             out[i],
         )
 
@@ -123,6 +129,7 @@ def observe_one(
     advice: Floats,
     costs: Floats,
     mask: NDArray[np.bool_],
+    seen: Floats,
     out: NDArray[np.float32],
 ) -> None:
     """Take in a reading of one service and fill advice, mask and observation, in place.
@@ -144,11 +151,11 @@ def observe_one(
         advice: See :func:`gpupilot_envs.actions.advise`.
         costs: See :func:`gpupilot_envs.gear_sight.weigh_gears`.
         mask: See :func:`gpupilot_envs.actions.allow`.
+        seen: See :func:`gpupilot_envs.gear_sight.see_gears`.
         out: The observation, float32, shape ``(len(FIELDS),)``.
     """
     follow(row, knobs[_ALPHA], knobs[_BETA], knobs[_HORIZON], knobs[_DRAIN], ring, ordered, known)
     advise(ring, ordered, known, service[0], knobs, running, advice)
-    seen = np.empty(_GEARS_SEEN)
     weigh_gears(menu, gears, gear, ring, known, advice[_NEED], limits, costs)
     movable = see_gears(
         menu,
@@ -232,7 +239,12 @@ def decide_all(
     reasons: NDArray[np.int64],
 ) -> None:
     """Carry out one action per service, restrained, see :meth:`.decision.Seats.decide`."""
-    size = ring.shape[1]
+    rows, ring, ordered, known = borrowed(rows), borrowed(ring), borrowed(ordered), borrowed(known)
+    service, knobs, limits = borrowed(service), borrowed(knobs), borrowed(limits)
+    memory, before, advice = borrowed(memory), borrowed(before), borrowed(advice)
+    menu, costs, actuators = borrowed(menu), borrowed(costs), borrowed(actuators)
+    actions = borrowed(actions)
+    size = ring.shape[2]
     for i in range(actions.shape[0]):
         last, filled = int(known[i, _NEWEST]), int(known[i, _COUNT])
         doubts[i] = doubt(doubts[i], strange[i])
@@ -241,10 +253,10 @@ def decide_all(
         remember(action, before[i])
         age_s, history_s, rate_rps = np.nan, 0.0, np.nan
         if filled > 0:
-            newest_s, behind_s = ring[i, last, _RING_AT], rows[i, _AGE]
+            newest_s, behind_s = ring[i, _RING_AT, last], rows[i, _AGE]
             age_s = max(now_s[i] - newest_s, 0.0)
             age_s += behind_s if behind_s == behind_s else 0.0
-            history_s = newest_s - ring[i, 0, _RING_AT] if filled < size else np.inf
+            history_s = newest_s - ring[i, _RING_AT, 0] if filled < size else np.inf
             rate_rps = rows[i, _RATE]
         before_i = running[i]
         if gears[i] <= 1:

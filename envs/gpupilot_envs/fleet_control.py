@@ -62,6 +62,7 @@ FORESIGHT_S: Floats = np.array([0.0, 15.0, 30.0, 60.0, 120.0, 300.0])
 """Edges, seconds from now, of the spans over which a critic is told the rate to come."""
 
 FORESIGHT = len(FORESIGHT_S) - 1
+_NOTHING_AHEAD = np.zeros((0, FORESIGHT), dtype=np.float32)
 
 ROOM = 0.1
 """Share of its saturation rate that a replica must carry at its objective not to be too tight."""
@@ -203,8 +204,9 @@ class FleetControl:
         self._steps += 1
         self._left -= 1
         ended = np.flatnonzero(self._left == 0)
-        final, ahead = self._seats.observations[ended], self.foresight()[ended]
+        final, ahead = self._seats.observations[ended], _NOTHING_AHEAD
         if len(ended):
+            ahead = self.foresight()[ended]
             self._judge(ended)
             self._seat(ended)
         return Step(

@@ -51,12 +51,12 @@ def margin_of(z: float, conformal: bool, ordered: Floats, known: Floats) -> floa
 @compiled
 def held_base(hold_s: float, ring: Floats, known: Floats) -> float:
     """Return the largest base of the last ``hold_s`` seconds, requests/s, at least the newest."""
-    size, slot = ring.shape[0], int(known[_NEWEST])
-    oldest_s = ring[slot, _RING_AT] - hold_s
-    largest = ring[slot, _RING_BASE]
+    size, slot = ring.shape[1], int(known[_NEWEST])
+    oldest_s = ring[_RING_AT, slot] - hold_s
+    largest = ring[_RING_BASE, slot]
     for _ in range(int(known[_COUNT]) - 1):
         slot = slot - 1 if slot > 0 else size - 1
-        if ring[slot, _RING_AT] < oldest_s or ring[slot, _RING_BASE] != ring[slot, _RING_BASE]:
+        if ring[_RING_AT, slot] < oldest_s or ring[_RING_BASE, slot] != ring[_RING_BASE, slot]:
             break
-        largest = max(largest, ring[slot, _RING_BASE])
+        largest = max(largest, ring[_RING_BASE, slot])
     return float(largest)

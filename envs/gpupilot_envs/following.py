@@ -6,7 +6,7 @@ rest together; so level, trend, forecast errors and needs are carried from readi
 On a history no longer than the ring the answers are those of ``queueing.needs``, bit for bit;
 beyond it the smoothing has no beginning, where ``needs`` starts afresh at its oldest reading.
 
-Three arrays are carried per service: a ring with one row per reading, the forecast errors in the
+Three arrays are carried per service: a ring with one column per reading, the forecast errors in the
 ring in ascending order, and plain numbers. Copy them and the decisions after the copy are the
 same; lose them and :func:`follow` over the history makes new ones.
 """
@@ -51,7 +51,10 @@ SKILL_WINDOW_S = 900.0
 
 
 class Ring(IntEnum):
-    """Columns of the ring: one row per reading."""
+    """Rows of the ring: what is kept of every reading, one column each.
+
+    What is looked through lies side by side: a look back touches a few lines of the cache.
+    """
 
     AT = 0
     RATE = 1
@@ -141,7 +144,7 @@ _RING_AT, _RING_RATE, _RING_LEVEL, _RING_TREND, _RING_BASE, _RING_ERROR, _RING_M
     int(c) for c in Ring
 )
 RING = _RING_MEAN + ANCHORS
-"""Width of the ring."""
+"""Rows of the ring."""
 
 _ATTAINMENT = SIGNAL_INDEX["attainment_ratio"]
 _MEAN_DECAYS = np.array([math.exp(-PERIOD_S / window_s) for window_s in MEAN_WINDOWS_S])
@@ -157,7 +160,7 @@ BURST_BEGINS, BURST_ENDS, NEAR_IDLE = 0.5, 0.25, 0.1
 
 def fresh_rows(services: int) -> tuple[Floats, Floats, Floats]:
     """Return ring, ordered errors and plain numbers of services of which nothing is known."""
-    ring = np.full((services, HISTORY_ROWS, RING), np.nan)
+    ring = np.full((services, RING, HISTORY_ROWS), np.nan)
     ordered = np.zeros((services, HISTORY_ROWS))
     known = np.zeros((services, KNOWN))
     known[:, Known.NEWEST] = -1.0
@@ -186,7 +189,7 @@ def follow(
         beta: Weight of the newest slope in the trend.
         horizon_s: How far ahead to forecast.
         drain_s: Seconds within which a backlog must be gone.
-        ring: One row per reading, shape ``(HISTORY_ROWS, RING)``.
+        ring: One column per reading, shape ``(RING, HISTORY_ROWS)``.
         ordered: Forecast errors in the ring, ascending, shape ``(HISTORY_ROWS,)``.
         known: Plain numbers, shape ``(KNOWN,)``.
     """
@@ -198,31 +201,30 @@ def follow(
     ahead = max(level, level + trend * horizon_s)
     base = ahead + (0.0 if np.isnan(pending) else pending / drain_s)
     known[_AHEAD], known[_BASE], known[_WINDOW] = ahead, base, row[WINDOW]
-    here = ring[slot]
-    here[_RING_AT], here[_RING_RATE] = now_s, rate
-    here[_RING_LEVEL], here[_RING_TREND], here[_RING_BASE] = level, trend, base
-    here[_RING_ERROR] = np.nan
+    ring[_RING_AT, slot], ring[_RING_RATE, slot] = now_s, rate
+    ring[_RING_LEVEL, slot], ring[_RING_TREND, slot], ring[_RING_BASE, slot] = level, trend, base
+    ring[_RING_ERROR, slot] = np.nan
     error = _error(now_s, rate, horizon_s, slot, ring, known)
     if error == error:
-        here[_RING_ERROR] = error
+        ring[_RING_ERROR, slot] = error
         _insert(error, ordered, known)
-        _compare(rate, error, ring[int(known[_MADE])], known)
+        _compare(rate, error, int(known[_MADE]), ring, known)
     _remember_rate(rate, base, row[_ATTAINMENT], known)
     for k in range(ANCHORS):
-        here[_RING_MEAN + k] = mean_and_spread(known, k)[0]
+        ring[_RING_MEAN + k, slot] = mean_and_spread(known, k)[0]
 
 
 @inlined
 def _next_slot(ring: Floats, ordered: Floats, known: Floats) -> int:
     """Move on to the slot of the oldest reading and forget what it held."""
-    size = ring.shape[0]
+    size = ring.shape[1]
     slot = int(known[_NEWEST]) + 1
     if slot == size:
         slot = 0
     if known[_COUNT] == size:
         if known[_MADE] == slot:
             known[_MADE] = slot + 1 if slot + 1 < size else 0
-        gone = ring[slot, _RING_ERROR]
+        gone = ring[_RING_ERROR, slot]
         if gone == gone:
             _remove(gone, ordered, known)
     else:
@@ -254,7 +256,7 @@ def _error(
     now_s: float, rate: float, horizon_s: float, slot: int, ring: Floats, known: Floats
 ) -> float:
     """Return the error of the forecast made a horizon ago, NaN where there is none."""
-    size, made = ring.shape[0], int(known[_MADE])
+    size, made = ring.shape[1], int(known[_MADE])
     if known[_COUNT] == 1.0:
         known[_MADE] = slot
         return np.nan
@@ -262,14 +264,14 @@ def _error(
         after = made + 1 if made + 1 < size else 0
         if after == slot:
             break
-        if not (np.isnan(ring[made, _RING_LEVEL]) or ring[after, _RING_AT] <= now_s - horizon_s):
+        if not (np.isnan(ring[_RING_LEVEL, made]) or ring[_RING_AT, after] <= now_s - horizon_s):
             break
         made = after
     known[_MADE] = made
-    then = ring[made]
-    if np.isnan(rate) or np.isnan(then[_RING_LEVEL]):
+    level, since_s = ring[_RING_LEVEL, made], now_s - ring[_RING_AT, made]
+    if np.isnan(rate) or np.isnan(level):
         return np.nan
-    error: float = rate - max(0.0, then[_RING_LEVEL] + then[_RING_TREND] * (now_s - then[_RING_AT]))
+    error: float = rate - max(0.0, level + ring[_RING_TREND, made] * since_s)
     return error
 
 
@@ -307,11 +309,11 @@ def _remove(error: float, ordered: Floats, known: Floats) -> None:
 
 
 @inlined
-def _compare(rate: float, error: float, then: Floats, known: Floats) -> None:
+def _compare(rate: float, error: float, made: int, ring: Floats, known: Floats) -> None:
     """Add the squared error of the forecast, and of the means that were known when it was made."""
     known[_MISSES] = known[_MISSES] * _SKILL_DECAY + error * error
     for k in range(ANCHORS):
-        miss = rate - then[_RING_MEAN + k]
+        miss = rate - ring[_RING_MEAN + k, made]
         known[_MISSES + 1 + k] = known[_MISSES + 1 + k] * _SKILL_DECAY + miss * miss
 
 

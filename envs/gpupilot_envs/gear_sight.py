@@ -67,12 +67,12 @@ def weigh_gears(
         costs[:] = np.nan
         return
     newest = int(known[_NEWEST])
-    margin_rps = margin_over(need * menu[running, _SLO], ring[newest, _RING_RATE])
+    margin_rps = margin_over(need * menu[running, _SLO], ring[_RING_RATE, newest])
     lasting_costs(
         menu,
         gears,
-        ring[:, _RING_AT],
-        ring[:, _RING_RATE],
+        ring[_RING_AT],
+        ring[_RING_RATE],
         newest,
         int(known[_COUNT]),
         margin_rps,

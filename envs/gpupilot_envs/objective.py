@@ -142,14 +142,12 @@ def reward_arrays(
     demand = np.maximum(demand_rps, 1e-9)
     demand_replicas = demand / slo_rps
     needed_s = interval_s * demand_replicas * gpu_share
-    return np.stack(
-        [
-            -gpu_seconds / needed_s,
-            -multiplier * late_requests / (interval_s * demand),
-            -CHURN_WEIGHT * replicas_changed / np.maximum(demand_replicas, 1.0),
-            -RESTART_GPU_S * pods_replaced / needed_s,
-        ]
-    )
+    terms = np.empty((4, len(demand)))
+    terms[0] = -gpu_seconds / needed_s
+    terms[1] = -multiplier * late_requests / (interval_s * demand)
+    terms[2] = -CHURN_WEIGHT * replicas_changed / np.maximum(demand_replicas, 1.0)
+    terms[3] = -RESTART_GPU_S * pods_replaced / needed_s
+    return terms
 
 
 def ascend(

@@ -229,12 +229,12 @@ def _late_log(late: float, target: float) -> float:
 @compiled
 def _encode_blocks(ring: Floats, known: Floats, mean: float, out: NDArray[np.float32]) -> None:
     """Fill the past rates, block by block, relative to the 5 min mean; 0 where unknown."""
-    size, slot, filled = ring.shape[0], int(known[_NEWEST]), int(known[_COUNT])
+    size, slot, filled = ring.shape[1], int(known[_NEWEST]), int(known[_COUNT])
     for block in range(len(_BLOCKS) - 1):
         total, seen = 0.0, 0
         for back in range(_BLOCKS[block], min(_BLOCKS[block + 1], filled)):
             at = slot - back
-            rate = ring[at if at >= 0 else at + size, _RING_RATE]
+            rate = ring[_RING_RATE, at if at >= 0 else at + size]
             if rate == rate:
                 total += rate
                 seen += 1

@@ -28,7 +28,7 @@ from gpupilot_envs.gear_guard import fresh_actuator_rows
 from gpupilot_envs.gears import GEAR_FIELDS, GEARS_MAX, Gear, Menu
 from gpupilot_envs.guardrail import limits_row
 from gpupilot_envs.limits import Limits
-from gpupilot_envs.observation import ADVICE_FIELDS, FIELDS, HIGH, LOW
+from gpupilot_envs.observation import ADVICE_FIELDS, FIELDS, GEAR_SEEN, HIGH, LOW
 from gpupilot_envs.serving.capacity import Capacity
 from gpupilot_envs.signals import SIGNAL_FIELDS, Signals
 
@@ -100,6 +100,7 @@ def test_any_reading_gives_finite_values_within_the_bounds(
             advice,
             costs,
             mask,
+            np.empty(len(GEAR_SEEN)),
             out,
         )
     assert np.isfinite(out).all()
