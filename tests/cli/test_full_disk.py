@@ -45,3 +45,21 @@ def test_a_folder_that_does_not_fit_is_not_there(
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]
     assert shell("record", *words, "--out", out).code == 0
     assert read_recording(out / RECORDING) == read_recording(whole / RECORDING)
+
+
+def test_a_calibration_that_does_not_fit_leaves_no_folder(
+    shell: Shell, traces: Path, tiny: Path, tmp_path: Path
+) -> None:
+    """The profile fits, its report does not."""
+    recorded = tmp_path / "rec"
+    words = ("--profile", tiny, "--trace", traces / "busy.csv", "--replicas", 2)
+    assert shell("record", *words, "--target-ms", 500, "--out", recorded).code == 0
+    whole, out = tmp_path / "whole", tmp_path / "fitted"
+    assert shell("calibrate", recorded / RECORDING, "--base", tiny, "--out", whole).code == 0
+    profile, page = ((whole / name).stat().st_size for name in ("profile.yaml", "fit.html"))
+    assert profile < page
+    with room_for(page - 1):
+        refused = shell("calibrate", recorded / RECORDING, "--base", tiny, "--out", out)
+    assert refused.code == 2
+    assert "a file of this size is not allowed here" in refused.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rec", "whole"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,10 +93,11 @@ def calibrate(
         with spinner("fitting the traffic"):
             longest = max(traces, key=lambda trace: trace.duration_s)
             model, too_little = _traffic(longest, times, required=not recorded)
-        if model is not None:
-            save_model(places.traffic, model)
-    if found is not None:
-        _write_fit(places, found)
+    with _written(out, places) as made:
+        if made.traffic is not None and model is not None:
+            save_model(made.traffic, model)
+        if found is not None:
+            _write_fit(made, found)
     if as_json:
         show.as_json(_document(model, found))
     else:
@@ -150,11 +152,29 @@ class _Places:
 def _places(out: Path) -> _Places:
     if out.suffix not in (".yaml", ".yml"):
         unused(out)
-        return _Places(profile=out / "profile.yaml", fit=out / "fit", traffic=out / "traffic.yaml")
+        return _within(out)
     places = _Places(profile=out, fit=out.with_name(f"{out.stem}-fit"), traffic=None)
     if out.exists():
         raise OutputRefused(f"{out} exists already; choose another --out")
     return places
+
+
+def _within(folder: Path) -> _Places:
+    return _Places(
+        profile=folder / "profile.yaml", fit=folder / "fit", traffic=folder / "traffic.yaml"
+    )
+
+
+@contextmanager
+def _written(out: Path, places: _Places) -> Iterator[_Places]:
+    """Yield where to write; a folder appears when all of it is there."""
+    from gpupilot_envs.atomic import atomic_folder
+
+    if places.traffic is None:
+        yield places
+        return
+    with atomic_folder(out) as folder:
+        yield _within(folder)
 
 
 def _is_recording(path: Path) -> bool:
