@@ -25,6 +25,8 @@ from gpupilot_operator.views import Name
 
 WORKERS = 16
 """Requests side by side: what 100 changes within a second need, and an API server takes easily."""
+NOT_AS_ASKED = "ReconcileFailed"
+"""Reason of the event that says why objects are not as a resource asks."""
 _log = logging.getLogger(__name__)
 
 
@@ -56,6 +58,7 @@ class KubeCluster:
         self._now = now
         self._actuator = Actuator(connection)
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="kube")
+        self._complaints: dict[Name, str] = {}
         self._locks: defaultdict[Name, threading.Lock] = defaultdict(threading.Lock)
 
     def close(self) -> None:
@@ -115,12 +118,18 @@ class KubeCluster:
                 return Outcome()
             steps = reconciled(known, self._platform(), now)
             outcome = self._actuator.perform(known.service, steps)
-            if outcome.wrong is not None:
-                _log.warning(
-                    "not as asked",
-                    extra={FIELDS: {"service": known.service.key, "wrong": outcome.wrong}},
-                )
+            self._complain(at, known.service, outcome.wrong)
             return outcome
+
+    def _complain(self, at: Name, service: Service, wrong: str | None) -> None:
+        """Say once, in the log and in an event, what keeps a service from being as it is asked."""
+        before = self._complaints.pop(at, None)
+        if wrong is None:
+            return
+        self._complaints[at] = wrong
+        if wrong != before:
+            _log.warning("not as asked", extra={FIELDS: {"service": service.key, "wrong": wrong}})
+            self._post(at, service.uid, Event(reason=NOT_AS_ASKED, message=wrong, warning=True))
 
     def _patch_status(self, at: Name, patch: Mapping[str, Any]) -> str | None:
         answer = self._connection.send(

@@ -9,12 +9,18 @@ from typing import Any
 
 from gpupilot_operator import lease
 from gpupilot_operator.cluster import KubeCluster
+from gpupilot_operator.control import tick
 from gpupilot_operator.elector import Elector
 from gpupilot_operator.exporter import Exporter
 from gpupilot_operator.health import Health
+from gpupilot_operator.journal import Journal
 from gpupilot_operator.kinds import Kind
 from gpupilot_operator.kube import LEASE_TIMEOUT_S, Connection, Request
-from gpupilot_operator.loops import LOOK_S, Keeper, repeat
+from gpupilot_operator.loops import LOOK_S, Keeper, Ticker, repeat
+from gpupilot_operator.memory import State
+from gpupilot_operator.metrics import LiveMetrics
+from gpupilot_operator.narrator import Narrator
+from gpupilot_operator.ports import Ports
 from gpupilot_operator.settings import Settings
 from gpupilot_operator.store import Store
 
@@ -22,6 +28,8 @@ STOP_WITHIN_S = 20.0
 """Longest wait for what is being written when told to stop."""
 KEEP_WITHIN_S = 120.0
 """A look at everything may take this long: a list of thousands, from a server that is slow."""
+TICKS_MISSED = 8
+"""Ticks that may be missed before the process is said to hang."""
 
 Guarded = Callable[[Callable[[], None]], Callable[[], None]]
 """Makes a beat of a loop that fails in an unforeseen way a line in the log."""
@@ -43,7 +51,8 @@ class Running:
         self.exporter, self.health = Exporter(), Health()
         self._settings, self._guarded = settings, guarded
         self._stop, self._last = threading.Event(), threading.Event()
-        self._store = Store()
+        self._store, self._state = Store(), State()
+        self._narrator = Narrator()
         self._to_lead = Connection(
             may_write=lambda: True, counted=self._counted, timeout_s=LEASE_TIMEOUT_S
         )
@@ -59,13 +68,21 @@ class Running:
             lambda: self._keeper.platform,
             identity=settings.identity,
         )
+        self._metrics = LiveMetrics(
+            settings.prometheus, window_s=settings.window_s, names=settings.metric_names
+        )
+        self._journal = Journal(settings.state_dir)
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Begin to take part in the election and to work."""
+        ticker = Ticker(
+            self._may_decide, self._settings.tick_s, tick=self._tick, changed=self._changed
+        )
         self.health.expect("keep", within_s=KEEP_WITHIN_S)
         self._begin("elect", lambda: self._elector.run(self._last))
         self._begin("keep", self._beats(self._keep))
+        self._begin("tick", self._beats(lambda: ticker.look(time.monotonic())))
 
     def stop(self) -> None:
         """End the work, then give the lease up: another may begin when nothing of ours is left."""
@@ -76,6 +93,8 @@ class Running:
         self._cluster.close()
         self._last.set()
         elect.join(STOP_WITHIN_S)
+        self._journal.close()
+        self._metrics.close()
         self._connection.close()
         self._to_lead.close()
 
@@ -90,6 +109,25 @@ class Running:
         self.health.beat("keep")
         if self._keeper.synced.is_set():
             self.health.synced()
+
+    def _tick(self) -> None:
+        ports = Ports(cluster=self._cluster, metrics=self._metrics, log=self._journal)
+        report = tick(ports, self._state, time.time())
+        self.exporter.report(report)
+        self._narrator.report(report)
+        self.health.beat("tick", report.query_error or "")
+
+    def _may_decide(self) -> bool:
+        return self._elector.leads() and self._keeper.synced.is_set()
+
+    def _changed(self, leads: bool) -> None:
+        """Begin anew: what this replica saw before it led, or led last, is of another time."""
+        self._state.forget()
+        self.exporter.leading(leads)
+        if leads:
+            self.health.expect("tick", within_s=TICKS_MISSED * self._settings.tick_s)
+        else:
+            self.health.release("tick")
 
     def _counted(self, request: Request, status: int) -> None:
         self.exporter.api_call(verb=request.verb, resource=request.resource, code=status)

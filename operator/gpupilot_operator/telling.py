@@ -32,7 +32,7 @@ def event(at: Name, uid: str, said: Event, *, by: str, now: datetime) -> dict[st
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": f"{at.name}.", "namespace": at.namespace},
+        "metadata": {"generateName": f"{at.name}-", "namespace": at.namespace},
         "regarding": {
             "apiVersion": naming.API_VERSION,
             "kind": naming.KIND,

@@ -60,7 +60,7 @@ def test_any_record_becomes_one_line_of_json(lines: Lines) -> None:
         log.exception("it failed")
     told, failed = lines()
     assert told["message"] == "two\nlines of text"
-    assert (told["level"], told["logger"]) == ("info", "kopf.objects")
+    assert (told["level"], told["logger"]) == ("info", "kopf.reactor")
     assert told["time"].endswith("+00:00")
     assert "ValueError: invalid literal" in failed["trace"]
 
