@@ -153,14 +153,19 @@ def _buckets(source: Histogram, scope: Scope) -> str:
 
 
 def _summary(scope: Scope) -> Iterable[str]:
-    label = ServiceLabel(label="model", namespace="namespace")
-    whose, window = scope.match(label), f"[{scope.window_s}s]"
-    for signal, name in ((SUMMARY_OK, "success"), (SUMMARY_FAILED, "failure")):
-        rate = f"rate(nv_inference_request_{name}{{{whose}}}{window})"
-        yield _labelled(_by_service("sum", rate, label, scope), signal, SUMMARY)
-    quantiles = "|".join(f"{q:g}".replace(".", "[.]") for q in SUMMARY_QUANTILES)
-    worst = f'nv_inference_request_summary_us{{{whose},quantile=~"{quantiles}"}}'
-    yield _labelled(_by_service("max", worst, label, scope, "quantile"), SUMMARY_QUANTILE, SUMMARY)
+    """Yield what Triton's own counters say, by service, else by model: first come, first used."""
+    for label in (
+        ServiceLabel(label="service", namespace="namespace"),
+        ServiceLabel(label="model", namespace="namespace"),
+    ):
+        whose, window = scope.match(label), f"[{scope.window_s}s]"
+        for signal, name in ((SUMMARY_OK, "success"), (SUMMARY_FAILED, "failure")):
+            rate = f"rate(nv_inference_request_{name}{{{whose}}}{window})"
+            yield _labelled(_by_service("sum", rate, label, scope), signal, SUMMARY)
+        quantiles = "|".join(f"{q:g}".replace(".", "[.]") for q in SUMMARY_QUANTILES)
+        worst = f'nv_inference_request_summary_us{{{whose},quantile=~"{quantiles}"}}'
+        found = _by_service("max", worst, label, scope, "quantile")
+        yield _labelled(found, SUMMARY_QUANTILE, SUMMARY)
 
 
 def _by_service(aggregate: str, inner: str, label: ServiceLabel, scope: Scope, *more: str) -> str:

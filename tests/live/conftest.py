@@ -101,17 +101,34 @@ def scripted(end_s: int) -> Script:
         'model="long",version="1"',
         counter(7.0, end_s - LONG_S, end_s),
     )
+    for namespace, rate in (("left", 10.0), ("right", 30.0)):
+        # one name in two namespaces, served by a model of another name
+        whose = f'namespace="{namespace}",service="twin",model="bert",version="1"'
+        gateway(script, "twin", start_s, end_s, rate=rate, failing=0.0, namespace=namespace)
+        samples = [(at, rate) for at, _ in counter(0.0, start_s, end_s)]
+        script.add("nv_inference_pending_request_count", whose, samples)
+    # a gateway's own counters are missing: the declared fallback, told by service and namespace
+    whose = 'namespace="left",service="bare",model="bert",version="1"'
+    script.add("nv_inference_request_success", whose, counter(20.0, start_s, end_s))
     return script
 
 
 def gateway(
-    script: Script, service: str, start_s: int, end_s: int, *, rate: float, failing: float
+    script: Script,
+    service: str,
+    start_s: int,
+    end_s: int,
+    *,
+    rate: float,
+    failing: float,
+    namespace: str | None = None,
 ) -> None:
     """Add a histogram: of the answered, half within 20 ms, 90 % within 60 ms, all within 100 ms."""
     name = "envoy_gpupilot_request_duration_us"
     for code, every, shares in (("200", rate, (0.5, 0.9, 1.0, 1.0)), ("503", failing, (1.0,) * 4)):
         outcome = "ok" if code == "200" else "rejected"
         labels = f'service="{service}",code="{code}",outcome="{outcome}",replica="a"'
+        labels += f',namespace="{namespace}"' if namespace else ""
         for bound, share in zip(("20000", "60000", "100000", "+Inf"), shares, strict=True):
             samples = counter(every * share, start_s, end_s)
             script.add(f"{name}_bucket", f'{labels},le="{bound}"', samples)

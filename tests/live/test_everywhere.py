@@ -1,0 +1,88 @@
+"""The operator's readings: all services of all namespaces, told apart, in a handful of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gpupilot_envs.metric_names import metric_names
+from gpupilot_envs.metric_queries import QUERIES, Scope, queries
+from gpupilot_envs.prometheus import Access
+from gpupilot_operator.metrics import LiveMetrics, named
+from gpupilot_operator.service import Service, parse_service
+
+
+def service(namespace: str, name: str, model: str | None = None) -> Service:
+    stated = {"modelFormat": {"name": "onnxruntime"}, "storageUri": "pvc://models/m"}
+    predictor = {"maxReplicas": 4, "model": stated | ({} if model is None else {"name": model})}
+    spec = {"predictor": predictor, "slo": {"latency": {"target": "60ms"}}}
+    whose = {"namespace": namespace, "name": name, "uid": f"{namespace}-{name}", "generation": 1}
+    return parse_service({"metadata": whose, "spec": spec})
+
+
+@pytest.fixture(scope="module")
+def metrics(prometheus: Any) -> Iterator[LiveMetrics]:
+    made = LiveMetrics(Access(url=prometheus.url), window_s=30)
+    yield made
+    made.close()
+
+
+def test_services_of_one_name_in_two_namespaces_are_told_apart(
+    metrics: LiveMetrics, prometheus: Any
+) -> None:
+    twins = [service("left", "twin"), service("right", "twin")]
+    found = metrics.read(twins, prometheus.end_s)
+    assert {key: one.signals.rate_rps for key, one in found.items()} == {
+        "left/twin": pytest.approx(10.0, rel=0.01),
+        "right/twin": pytest.approx(30.0, rel=0.01),
+    }
+    assert {key: one.signals.pending_requests for key, one in found.items()} == {
+        "left/twin": 10.0,
+        "right/twin": 30.0,
+    }
+    assert found["left/twin"].signals.attainment_ratio == pytest.approx(0.9, rel=0.01)
+
+
+def test_a_service_of_a_third_namespace_gets_nothing_of_its_namesakes(
+    metrics: LiveMetrics, prometheus: Any
+) -> None:
+    found = metrics.read([service("elsewhere", "twin")], prometheus.end_s)
+    assert found["elsewhere/twin"].is_empty
+
+
+def test_a_service_without_a_gateway_is_read_at_triton_by_its_own_name(
+    metrics: LiveMetrics, prometheus: Any
+) -> None:
+    found = metrics.read([service("left", "bare")], prometheus.end_s)["left/bare"]
+    assert found.signals.rate_rps == pytest.approx(20.0, rel=0.01)
+    assert found.sources["rate_rps"] == "triton-summary"
+
+
+def test_series_that_know_no_namespace_count_where_a_name_is_unique(
+    metrics: LiveMetrics, prometheus: Any
+) -> None:
+    found = metrics.read([service("web", "shop")], prometheus.end_s)["web/shop"]
+    assert found.signals.rate_rps == pytest.approx(50.0, rel=0.01)
+    both = [service("web", "shop"), service("other", "shop")]
+    unclear = metrics.read(both, prometheus.end_s)
+    assert unclear["web/shop"].signals.rate_rps is None
+    assert unclear["web/shop"].signals.cpu_cores_used == pytest.approx(0.8, rel=0.01)
+    assert unclear["other/shop"].is_empty
+
+
+def test_the_number_of_queries_does_not_grow_with_the_services() -> None:
+    for count in (1, 1000):
+        names = tuple(f"shop-{n}" for n in range(count))
+        scope = Scope(services=names, window_s=15, by_namespace=True)
+        assert len(queries(metric_names(), scope)) == QUERIES <= 12
+
+
+def test_a_model_that_two_services_serve_names_neither() -> None:
+    alone = named([service("prod", "shop", "bert")])
+    assert alone == {("prod", "shop"): "prod/shop", ("prod", "bert"): "prod/shop"}
+    shared = named([service("prod", "shop", "bert"), service("prod", "search", "bert")])
+    assert shared == {("prod", "shop"): "prod/shop", ("prod", "search"): "prod/search"}
+    own = named([service("prod", "bert", "other"), service("prod", "search", "bert")])
+    assert own[("prod", "bert")] == "prod/bert"
