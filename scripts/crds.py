@@ -1,4 +1,4 @@
-"""Write ``deploy/crds`` from the types it describes."""
+"""Write ``deploy/crds``, and the chart's copy, from the types it describes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 from gpupilot_envs.atomic import write_text
 from gpupilot_operator import crd, naming
 
-FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "crds"
+DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
+FOLDERS = (DEPLOY / "crds", DEPLOY / "helm" / "gpupilot" / "crds")
+"""Helm takes definitions from inside a chart only."""
 
 
 def documents() -> dict[str, str]:
@@ -17,8 +19,9 @@ def documents() -> dict[str, str]:
 
 def main() -> None:
     """Write every definition."""
-    for name, text in documents().items():
-        write_text(FOLDER / name, text)
+    for folder in FOLDERS:
+        for name, text in documents().items():
+            write_text(folder / name, text)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
+import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from gpupilot_envs.errors import StackFailed
-from gpupilot_testbed import programs
+from gpupilot_testbed import charts, programs
 from gpupilot_testbed.programs import VERSION, kubernetes
 
 NAME = "kube-scheduler"
@@ -126,3 +128,27 @@ def test_the_module_asks_for_the_same_version() -> None:
     assert staged == {VERSION.replace("1.", "0.", 1)}
     tools = set(re.findall(r"^\tk8s\.io/kubernetes/cmd/(\S+)$", text, flags=re.MULTILINE))
     assert tools == set(programs.CONTROL_PLANE + programs.NODE)
+
+
+def test_helm_is_downloaded_once_and_taken_from_its_archive(
+    releases: Releases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    name, text = f"helm-v{charts.VERSION}-linux-amd64.tar.gz", b"#!/bin/sh\n"
+    with tarfile.open(tmp_path / "site" / name, "w:gz") as archive:
+        entry = tarfile.TarInfo("linux-amd64/helm")
+        entry.size = len(text)
+        archive.addfile(entry, io.BytesIO(text))
+    checksum = hashlib.sha256((tmp_path / "site" / name).read_bytes()).hexdigest()
+    (tmp_path / "site" / f"{name}.sha256").write_text(checksum, encoding="ascii")
+    said: list[str] = []
+    program = charts.helm(said.append, releases=releases.url)
+    assert charts.helm(said.append, releases=releases.url) == program
+    assert (program.read_bytes(), program.stat().st_mode & 0o111) == (text, 0o111)
+    assert releases.asked == [f"{name}.sha256", name]
+    assert said == [f"downloading Helm {charts.VERSION} (once)"]
+
+
+def test_helm_s_module_asks_for_the_same_version() -> None:
+    text = (charts.MODULE / "go.mod").read_text(encoding="utf-8")
+    assert re.findall(r"helm\.sh/helm/v4 v(\S+)", text) == [charts.VERSION]

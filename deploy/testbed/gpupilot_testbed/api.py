@@ -94,7 +94,13 @@ class Api:
         self._connection.close()
 
     def ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, kind: str = _JSON
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        kind: str = _JSON,
+        user: str | None = None,
     ) -> Answer:
         """Send one request and return the answer, whatever its status.
 
@@ -103,9 +109,12 @@ class Api:
             path: Path and query.
             body: Sent as JSON.
             kind: Content type, such as :data:`MERGE`.
+            user: Somebody else to ask as, which an administrator may.
         """
         text = None if body is None else json.dumps(body)
         headers = {} if text is None else {"Content-Type": kind}
+        if user is not None:
+            headers["Impersonate-User"] = user
         answer = self._sent(method, path, text, headers)
         said = answer.read()
         if answer.getheader("Content-Type") == _JSON:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,7 +101,14 @@ def etcd(program: Path, data: Path, endpoints: Endpoints, *, may_lose: bool) -> 
     return [*command, "--unsafe-no-fsync"] if may_lose else command
 
 
-def api_server(program: Path, endpoints: Endpoints, keys: Identities, *, light: bool) -> list[str]:
+def api_server(
+    program: Path,
+    endpoints: Endpoints,
+    keys: Identities,
+    *,
+    light: bool,
+    audit: Sequence[str] = (),
+) -> list[str]:
     """Return the command of the API server."""
     return [
         str(program),
@@ -123,7 +131,9 @@ def api_server(program: Path, endpoints: Endpoints, keys: Identities, *, light: 
         f"--service-account-key-file={keys.service_accounts}",
         f"--service-account-signing-key-file={keys.service_accounts}",
         "--authorization-mode=Node,RBAC",
-        "--enable-admission-plugins=NodeRestriction",
+        # the second is on in OpenShift: who names a blocking owner must be allowed to
+        "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
+        *audit,
         *_aggregation(keys),
         "--allow-privileged=true",
         "--profiling=false",

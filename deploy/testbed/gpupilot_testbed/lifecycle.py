@@ -22,7 +22,9 @@ LIGHT_SERVICES = ("198.19.0.0/24", "198.19.0.1")
 """ClusterIPs of a cluster whose services nobody reaches, and the first of them."""
 
 
-def up_light(folder: Path, *, say: Say, nodes: int = 1, gpus: int = 8) -> ClusterState:
+def up_light(
+    folder: Path, *, say: Say, nodes: int = 1, gpus: int = 8, audited: bool = False
+) -> ClusterState:
     """Start etcd and the control plane on loopback, with fake nodes; return once those are ready.
 
     Args:
@@ -30,6 +32,7 @@ def up_light(folder: Path, *, say: Say, nodes: int = 1, gpus: int = 8) -> Cluste
         say: Told in one line each what takes time.
         nodes: Fake nodes.
         gpus: GPUs of each.
+        audited: Whether the API server writes down who asked what (:mod:`audit`).
 
     Raises:
         StackFailed: It cannot be started; nothing is left running. Says why, with the log.
@@ -56,6 +59,7 @@ def up_light(folder: Path, *, say: Say, nodes: int = 1, gpus: int = 8) -> Cluste
         keys=control_plane.identities(folder / "pki", endpoints, LIGHT_SERVICES[1]),
         kubernetes=found,
         say=say,
+        audited=audited,
     )
     try:
         start_control_plane(starting)

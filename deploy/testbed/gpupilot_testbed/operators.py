@@ -5,18 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from gpupilot_agent.stack import processes
 from gpupilot_agent.stack.plan import LOOPBACK, free_ports
 from gpupilot_agent.stack.processes import Process
 from gpupilot_envs.atomic import write_text
+from gpupilot_testbed.api import Api, done
 
 NAMESPACE = "gpupilot-system"
+ACCOUNT = "gpupilot-operator"
+USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
+"""Who the API server takes the operator for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +46,25 @@ class Operator:
         """End it as a kubelet would."""
         processes.stop([self.process], within_s=20.0)
 
+    def page(self, path: str) -> str | None:
+        """Return one of its pages, ``None`` where there is no answer or a failure."""
+        try:
+            with urllib.request.urlopen(f"{self.url}{path}", timeout=10.0) as answer:
+                text: bytes = answer.read()
+        except OSError:
+            return None
+        return text.decode("utf-8")
+
+    def value(self, name: str, **labels: str) -> float:
+        """Return the sum of a metric's series that have some labels, 0 where there is none."""
+        families = text_string_to_metric_families(self.page("/metrics") or "")
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
 
 def by_url(folder: Path, url: str) -> Path:
     """Write the kubeconfig of whoever needs no identity, such as a client of a proxy."""
@@ -53,6 +78,29 @@ def by_url(folder: Path, url: str) -> Path:
     }
     path = folder / "kubeconfig"
     write_text(path, yaml.safe_dump(document))
+    return path
+
+
+def by_account(folder: Path, api: Api, administrator: Path) -> Path:
+    """Write the kubeconfig of the operator's account, with a token as its pods get one.
+
+    Args:
+        folder: Where it is written.
+        api: The cluster, with the operator installed.
+        administrator: Kubeconfig that says where the cluster is.
+    """
+    asked = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"expirationSeconds": 3600},
+    }
+    account = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{ACCOUNT}"
+    token = done(api.ask("POST", f"{account}/token", asked))["status"]["token"]
+    document = yaml.safe_load(administrator.read_text(encoding="utf-8"))
+    document["users"][0]["user"] = {"token": token}
+    path = folder / "account"
+    write_text(path, yaml.safe_dump(document))
+    path.chmod(0o600)
     return path
 
 

@@ -63,10 +63,9 @@ def _given(folder: Path, names: tuple[str, ...]) -> Path:
 def _get(name: str, folder: Path, say: Say, releases: str) -> None:
     """Bring one program into the folder: whole, executable and of the right version."""
     partial = folder / f"{name}.part"
-    machine = _ARCHITECTURES.get(platform.machine(), platform.machine())
-    url = f"{releases}/v{VERSION}/bin/linux/{machine}/{name}"
+    url = f"{releases}/v{VERSION}/bin/linux/{machine()}/{name}"
     try:
-        stated = _stated(url)
+        known = stated(url)
     except StackFailed as offline:
         go = shutil.which("go")
         if go is None:
@@ -77,13 +76,23 @@ def _get(name: str, folder: Path, say: Say, releases: str) -> None:
         _build(name, partial, say, go)
     else:
         say(f"downloading {name} {VERSION} (once)")
-        download.fetch(url, partial, stated)
+        download.fetch(url, partial, known)
     partial.chmod(0o755)
     _check(name, partial)
     partial.rename(folder / name)
 
 
-def _stated(url: str) -> download.Stated:
+def machine() -> str:
+    """Return what releases call this machine."""
+    return _ARCHITECTURES.get(platform.machine(), platform.machine())
+
+
+def stated(url: str) -> download.Stated:
+    """Return the checksum a release states beside a file.
+
+    Raises:
+        StackFailed: It cannot be reached; says why.
+    """
     try:
         with urllib.request.urlopen(f"{url}.sha256", timeout=download.PATIENCE_S) as answer:
             sha256 = answer.read(200).decode("ascii", "replace").strip()
@@ -106,10 +115,26 @@ def _build(name: str, partial: Path, say: Say, go: str) -> None:
         for package in _VERSION_PACKAGES
         for key, value in stamps.items()
     )
-    command = (go, "build", "-trimpath", "-ldflags", f"-s -w {flags}")
+    build(f"k8s.io/kubernetes/cmd/{name}", partial, module=MODULE, flags=flags, go=go)
+
+
+def build(package: str, target: Path, *, module: Path, flags: str, go: str) -> None:
+    """Compile a Go program.
+
+    Args:
+        package: Its path.
+        target: The file it becomes.
+        module: Folder of the ``go.mod`` that says which version.
+        flags: Of the linker.
+        go: The Go command.
+
+    Raises:
+        StackFailed: It cannot be compiled; with the end of what was said.
+    """
+    command = (go, "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", target, package)
     done = subprocess.run(
-        [*command, "-o", partial, f"k8s.io/kubernetes/cmd/{name}"],
-        cwd=MODULE,
+        command,
+        cwd=module,
         env={**os.environ, "CGO_ENABLED": "0"},
         capture_output=True,
         text=True,
@@ -117,6 +142,7 @@ def _build(name: str, partial: Path, say: Say, go: str) -> None:
     )
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()[-15:]
+        name = package.rpartition("/")[2]
         raise StackFailed(f"cannot build {name} with {go}", log="\n".join(lines))
 
 

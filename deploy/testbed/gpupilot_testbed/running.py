@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from gpupilot_testbed.api import Api
 from gpupilot_testbed.state import KUBECONFIG, ClusterState
@@ -47,6 +50,11 @@ class Cluster:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def rendered(self, folder: Path) -> list[dict[str, Any]]:
+        """Return the objects that a kustomization makes."""
+        made = yaml.safe_load_all(self.kubectl("kustomize", str(folder)))
+        return [each for each in made if each]
 
 
 def until(wanted: Callable[[], bool], *, within_s: float = 120.0) -> None:

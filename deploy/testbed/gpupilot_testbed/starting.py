@@ -12,7 +12,7 @@ from pathlib import Path
 from gpupilot_agent.stack import processes
 from gpupilot_agent.stack.state import save
 from gpupilot_agent.stack.tools import Say
-from gpupilot_testbed import control_plane, kubeconfig, packages
+from gpupilot_testbed import audit, control_plane, kubeconfig, packages
 from gpupilot_testbed.control_plane import Endpoints, Identities
 from gpupilot_testbed.state import KUBECONFIG, ClusterState
 
@@ -32,6 +32,7 @@ class Starting:
         keys: Its certificates.
         kubernetes: Folder of the Kubernetes programs.
         say: Told in one line each what takes time.
+        audited: Whether the API server writes down who asked what.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Starting:
     keys: Identities
     kubernetes: Path
     say: Say
+    audited: bool = False
 
     def run(
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
@@ -65,8 +67,10 @@ def start_control_plane(starting: Starting) -> None:
     admin = starting.identity("admin", "testbed-admin", "system:masters")
     admin.replace(starting.folder / KUBECONFIG)
     _start_etcd(starting)
+    recorded = audit.flags(starting.folder) if starting.audited else ()
+    program = found / "kube-apiserver"
     command = control_plane.api_server(
-        found / "kube-apiserver", endpoints, keys, light=starting.kept.light
+        program, endpoints, keys, light=starting.kept.light, audit=recorded
     )
     process = starting.run("kube-apiserver", command)
     authority = keys.authority.certificate
