@@ -14,7 +14,6 @@ and joules, starting pods included. Scores are kept: an interrupted run goes on 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
 import os
@@ -29,13 +28,14 @@ from actuator_arms import REFERENCE, Arm, Score, arms, play, setting
 from numpy.typing import NDArray
 
 from gpupilot_agent.bundle import load
+from gpupilot_agent.comparison import building
+from gpupilot_agent.comparison.fingerprint import fingerprint
 from gpupilot_agent.comparison.scene import Scene
 from gpupilot_agent.comparison.traffic import Piece
 from gpupilot_agent.evaluation import Design, Estimate
 from gpupilot_agent.frontier import Frontier
 from gpupilot_agent.generalist import load_generalist
 from gpupilot_agent.tracking import digest
-from gpupilot_envs import serving
 from gpupilot_envs.atomic import write_text
 from gpupilot_envs.embedded import find_profile
 from gpupilot_envs.gears import Gear
@@ -73,7 +73,7 @@ class Kept:
     def __init__(self, path: Path, seconds: float) -> None:
         """Read what is there; after ``seconds`` nothing new is played."""
         self._path, self._until_s = path, time.monotonic() + seconds
-        self._code = code_digest()
+        self._code = fingerprint(building.__name__)
         path.parent.mkdir(parents=True, exist_ok=True)
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         whole = text[: text.rfind("\n") + 1]
@@ -107,12 +107,6 @@ class Kept:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps([key, asdict(self._known[key])]) + "\n")
         return self._known[key]
-
-
-def code_digest() -> str:
-    """Return a digest of the world's source: scores of another world are not these."""
-    files = sorted(Path(serving.__path__[0]).glob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def chosen_start(scene: Scene, arm: Arm, pieces: Sequence[Piece], kept: Kept, count: int) -> Gear:
@@ -228,11 +222,12 @@ def planned_over_replicas(measured: dict[str, Measured]) -> str:
     for name, found in measured.items():
         own = measured.get(f"{name.partition(',')[0]}, replicas only")
         if own is not None and own is not found:
-            read = [shown(relative(found.cost, own.cost, level)) for level in LEVELS]
-            at = ", ".join(
-                f"{cell} at {level:.1%}" for cell, level in zip(read, LEVELS, strict=True)
-            )
-            lines.append(f"- {name}, against its own replicas only: {at}")
+            read = [
+                f"{shown(relative(found.cost, own.cost, level))}, "
+                f"joules {shown(relative(found.energy, own.energy, level))}, at {level:.1%}"
+                for level in LEVELS
+            ]
+            lines.append(f"- {name}, against its own replicas only: {'; '.join(read)}")
     return "\n".join(lines) + "\n"
 
 

@@ -88,7 +88,7 @@ def test_a_run_is_played_once_and_found_again_by_the_same_code(
     with pytest.raises(TimeUp):
         again.score(*asked[:-1], 1)
     assert len(path.read_text(encoding="utf-8").splitlines()) == 1
-    monkeypatch.setattr(ablate_actuators, "code_digest", lambda: "another world")
+    monkeypatch.setattr(ablate_actuators, "fingerprint", lambda _: "other code")
     with pytest.raises(TimeUp):
         Kept(path, seconds=0.0).score(*asked)
 
@@ -135,7 +135,8 @@ def test_costs_are_read_at_equal_attainment() -> None:
     assert late.split(" | ")[3:6] == ["not reached"] * 3
     said = planned_over_replicas(rows)
     assert said.splitlines() == [
-        "- HPA, static gear, against its own replicas only: −50% at 99.0%, not reached at 99.5%"  # noqa: RUF001
+        "- HPA, static gear, against its own replicas only: −50%, joules −50%, at 99.0%; "  # noqa: RUF001
+        "not reached, joules not reached, at 99.5%"
     ]
 
 
