@@ -12,6 +12,7 @@ from gpupilot_operator.ports import Artefacts, Seen
 from gpupilot_operator.quantities import whole
 from gpupilot_operator.service import Service
 from gpupilot_operator.share import Generation, Shift, shift
+from gpupilot_operator.spec_autoscaling import Mode
 from gpupilot_operator.spec_gpu import WHOLE_GPU_MILLI, Gpu
 from gpupilot_operator.status_fields import InferenceServiceStatus
 from gpupilot_operator.views import Deployment, Files, Part, Pod
@@ -55,6 +56,13 @@ class Known:
     def newest(self) -> Deployment | None:
         """The Deployment whose pods were asked for last."""
         return self.owned[-1] if self.owned else self.target
+
+    @property
+    def least(self) -> int:
+        """The fewest pods that are kept, whoever asked for fewer; 0 where that is not ours."""
+        spec = self.service.spec
+        paused = spec.autoscaling.mode is Mode.PAUSED
+        return 0 if paused or self.target is not None else spec.predictor.min_replicas
 
     @property
     def shift(self) -> Shift:
@@ -132,7 +140,8 @@ def _running(known: Known, newest: Deployment) -> Allocation:
     batcher, model = predictor.batcher, predictor.model
     stated = 1 if model is None else model.instances
     return Allocation(
-        replicas=newest.replicas,
+        # fewer are raised at once, and nobody is to take that for a decision
+        replicas=max(newest.replicas, known.least),
         gpu_share_milli=newest.share_milli or _adopted_share(known.service),
         cpu_milli=limits.cpu_milli or _STATED.cpu_milli,
         memory_bytes=limits.memory_bytes or _STATED.memory_bytes,

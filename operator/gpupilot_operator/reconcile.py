@@ -21,7 +21,6 @@ from gpupilot_operator.pod import START_MINUTES, Platform
 from gpupilot_operator.pods import brought
 from gpupilot_operator.service import Service
 from gpupilot_operator.share import Shift
-from gpupilot_operator.spec_autoscaling import Mode
 from gpupilot_operator.spec_gpu import Gpu
 from gpupilot_operator.steps import Grant, Make, Remove, Repair, Scale, Step
 from gpupilot_operator.views import Body, Deployment, Name
@@ -151,12 +150,11 @@ def _begin_with(known: Known) -> int:
 
 def _bounded(known: Known) -> Iterator[Step]:
     """Yield what raises a Deployment of ours to the fewest pods its resource allows."""
-    least, newest = known.service.spec.predictor.min_replicas, known.newest
-    paused = known.service.spec.autoscaling.mode is Mode.PAUSED
-    if newest is None or newest.replicas >= least or paused:
+    newest = known.newest
+    if newest is None or newest.replicas >= known.least:
         return
     if len(known.owned) == 1 or newest.granted is not None:
-        yield _scale(newest, least)
+        yield _scale(newest, known.least)
 
 
 def _left(known: Known, now_serving: Shift, now: datetime) -> Iterator[Step]:

@@ -76,6 +76,14 @@ def test_pods_are_counted_by_what_they_are() -> None:
     assert (seen.ready, seen.pending, seen.unschedulable) == (1, 2, 1)
 
 
+def test_too_few_pods_are_raised_at_once_and_not_taken_for_somebodys_choice() -> None:
+    body = resource()
+    watched = told(body, deployment(service_of(body), replicas=1))
+    assert only(watched).running.replicas == 2
+    watched.see(resource(autoscaling={"mode": "Paused"}))
+    assert only(watched).running.replicas == 1
+
+
 def test_a_grant_counts_before_the_template_and_only_under_its_spec() -> None:
     service = service_of(resource())
     given_ = Granted(

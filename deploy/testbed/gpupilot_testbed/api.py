@@ -64,13 +64,9 @@ class Api:
         Raises:
             ValueError: The kubeconfig is not one of a testbed.
         """
-        document = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
-        if document["current-context"] != CONTEXT:
-            raise ValueError(f"{kubeconfig} is not a testbed's: {document['current-context']}")
-        cluster = document["clusters"][0]["cluster"]
-        where = urlsplit(cluster["server"])
+        url, context = access(kubeconfig)
+        where = urlsplit(url)
         assert where.hostname is not None
-        context = _tls(cluster, document["users"][0]["user"])
         self._connection = http.client.HTTPSConnection(
             where.hostname, where.port, timeout=PATIENCE_S, context=context
         )
@@ -157,6 +153,19 @@ def done(answer: Answer) -> Any:
     """
     assert not answer.refused, f"{answer.status}: {answer.message}"
     return answer.body
+
+
+def access(kubeconfig: Path) -> tuple[str, ssl.SSLContext]:
+    """Return the API server's URL, and what shows it who asks.
+
+    Raises:
+        ValueError: The kubeconfig is not one of a testbed.
+    """
+    document = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+    if document["current-context"] != CONTEXT:
+        raise ValueError(f"{kubeconfig} is not a testbed's: {document['current-context']}")
+    cluster = document["clusters"][0]["cluster"]
+    return str(cluster["server"]), _tls(cluster, document["users"][0]["user"])
 
 
 def _tls(cluster: Mapping[str, str], user: Mapping[str, str]) -> ssl.SSLContext:

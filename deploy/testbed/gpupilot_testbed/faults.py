@@ -80,10 +80,9 @@ class Proxy:
         self._upstream, self._tls = upstream, tls
         self._faults: tuple[Fault, ...] = ()
         self._met: list[int] = []
-        self._open: set[web.Request] = set()
-        self._loop = asyncio.new_event_loop()
-        self._ended = asyncio.Event()
+        self._open: dict[int, web.Request] = {}
         self._port: Future[int] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
 
     @property
     def url(self) -> str:
@@ -92,12 +91,13 @@ class Proxy:
 
     def start(self) -> None:
         """Listen on a free port of loopback, in a thread."""
-        threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),)).start()
+        self._thread.start()
         self._port.result(START_S)
 
     def stop(self) -> None:
         """Break off everything and end."""
         self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join()
 
     @contextmanager
     def failing(self, *faults: Fault) -> Iterator[None]:
@@ -118,11 +118,12 @@ class Proxy:
         return [each for each in self.asked if each.verb != "GET"]
 
     def _abort(self) -> None:
-        for request in tuple(self._open):
+        for request in tuple(self._open.values()):
             if request.transport is not None:
                 request.transport.abort()
 
     async def _serve(self) -> None:
+        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
         application = web.Application(client_max_size=2**26)
         connector = TCPConnector(ssl=self._tls or False, limit=0)
         async with ClientSession(connector=connector, timeout=ClientTimeout()) as session:
@@ -135,21 +136,20 @@ class Proxy:
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
-            assert site._server is not None  # set by `start`; the only way to the port
             self._port.set_result(runner.addresses[0][1])
             await self._ended.wait()
             self._abort()
             await runner.cleanup()
 
     async def _handle(self, session: ClientSession, request: web.Request) -> web.StreamResponse:
-        self._open.add(request)
+        self._open[id(request)] = request
         try:
             fault = self._fault_of(request)
             answer = await self._failed(fault, request) if fault else None
             if answer is None:
                 answer = await self._forwarded(session, request, lost=bool(fault and fault.lost))
         finally:
-            self._open.discard(request)
+            del self._open[id(request)]
         self.asked.append(Asked(verb=request.method, path=request.path_qs, status=answer.status))
         return answer
 
