@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +18,7 @@ from gpupilot_operator.steps import Grant, Load, Make, Remove, Repair, Resized, 
 from gpupilot_operator.views import BATCHING, Limits, Name
 
 BY_US = {"fieldManager": naming.FIELD_MANAGER}
+Made = Callable[[Kind, Mapping[str, Any]], None]
 _log = logging.getLogger(__name__)
 
 
@@ -42,9 +43,16 @@ class Outcome:
 class Actuator:
     """Performs steps for services; may be shared by threads."""
 
-    def __init__(self, connection: Connection) -> None:
-        """Perform through a connection."""
+    def __init__(self, connection: Connection, made: Made = lambda _kind, _body: None) -> None:
+        """Perform through a connection.
+
+        Args:
+            connection: To the API server.
+            made: Told of every object as it is after it was applied, so that it need not be
+                waited for; of some kinds no watch tells.
+        """
         self._connection = connection
+        self._made = made
 
     def perform(self, service: Service, steps: Iterable[Step]) -> Outcome:
         """Perform steps in their order, up to the first that fails; the rest is decided anew."""
@@ -99,7 +107,10 @@ class Actuator:
                 extra={FIELDS: {"object": _named(manifest), "conflict": answer.wrong}},
             )
             answer = self._applied(manifest, {**BY_US, "force": "true"})
-        return None if not answer.refused else f"{_named(manifest)}: {answer.wrong}"
+        if answer.refused:
+            return f"{_named(manifest)}: {answer.wrong}"
+        self._made(BY_KIND[manifest["kind"]], answer.body)
+        return None
 
     def _applied(self, manifest: Mapping[str, Any], query: Mapping[str, str]) -> Answer:
         metadata = manifest["metadata"]

@@ -56,7 +56,7 @@ class KubeCluster:
         self._platform = platform
         self._identity = identity
         self._now = now
-        self._actuator = Actuator(connection)
+        self._actuator = Actuator(connection, lambda kind, body: store.see(kind, None, body))
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="kube")
         self._complaints: dict[Name, str] = {}
         self._locks: defaultdict[Name, threading.Lock] = defaultdict(threading.Lock)

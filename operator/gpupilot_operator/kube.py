@@ -225,10 +225,11 @@ def _parsed(text: bytes) -> Any:
 def _configuration() -> client.Configuration:
     made = client.Configuration()
     try:
-        if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+        named = os.environ.get("KUBECONFIG")
+        if named is None and "KUBERNETES_SERVICE_HOST" in os.environ:
             config.load_incluster_config(client_configuration=made)
         else:
-            config.load_kube_config(client_configuration=made)
+            config.load_kube_config(named, client_configuration=made)
     except config.ConfigException as error:
         raise ClusterUnavailable(f"no API server: {error}") from error
     # what may be sent again is decided here, by verb and answer, and not by the transport

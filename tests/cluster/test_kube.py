@@ -219,14 +219,10 @@ def test_a_repair_leaves_replicas_and_what_others_added(
 ) -> None:
     actuator, at, step = Actuator(connection), where(service), made(service)
     actuator.perform(service, [step])
-    others = {"metadata": {"labels": {"team": "search"}}, "spec": {"minReadySeconds": 7}}
-    ours = {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}}
+    spec = {"minReadySeconds": 7, "strategy": {"type": "Recreate", "rollingUpdate": None}}
+    both = {"metadata": {"labels": {"team": "search"}}, "spec": spec}
     path = DEPLOYMENT.path(at.namespace, at.name)
-    done(
-        defined.api.ask(
-            "PATCH", path, {**others, "spec": {**others["spec"], **ours["spec"]}}, kind=MERGE
-        )
-    )
+    done(defined.api.ask("PATCH", path, both, kind=MERGE))
     paths = differences(step.manifest, live(defined, at))
     assert paths == (".spec.strategy.type", ".spec.strategy.rollingUpdate")
     outcome = actuator.perform(service, [Repair(manifest=step.manifest, paths=paths)])
@@ -235,6 +231,18 @@ def test_a_repair_leaves_replicas_and_what_others_added(
     assert differences(step.manifest, found) == ()
     assert (found["spec"]["replicas"], found["spec"]["minReadySeconds"]) == (3, 7)
     assert found["metadata"]["labels"]["team"] == "search"
+
+
+def test_what_was_applied_is_known_at_once(connection: Connection, service: Service) -> None:
+    store, at = Store(), Name(namespace=service.namespace, name=service.name)
+    sweep(connection, store, [service.namespace])
+    actuator = Actuator(connection, lambda kind, body: store.see(kind, None, body))
+    steps = [Make(manifest=stamped(each)) for each in manifests.around(service, PLATFORM, 1000)]
+    actuator.perform(service, [made(service), *steps])
+    known = store.known(at)
+    assert known is not None
+    assert [each.at.name for each in known.owned] == ["shop-1000"]
+    assert set(known.parts) == {("Service", "shop"), ("PodDisruptionBudget", "shop")}
 
 
 def test_a_grant_does_not_go_with_the_next_repair(
@@ -278,7 +286,7 @@ def test_pods_are_resized_where_they_run(
     step = Resized(pod=at, container="triton", limits=limits, requests=limits)
     assert actuator.perform(service, [step]).wrong is None
     found = defined.api.get(f"{pods}/{name}")["spec"]["containers"][0]["resources"]
-    assert found["limits"] == {"cpu": "1500m", "memory": "1Gi", "nvidia.com/gpu": "1"}
+    assert found["limits"] == {"cpu": "1500m", "memory": str(2**30), "nvidia.com/gpu": "1"}
     assert found["requests"] == found["limits"]
 
 

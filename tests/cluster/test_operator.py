@@ -22,6 +22,14 @@ pytestmark = pytest.mark.timeout(3000)
 
 DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments"
 CALL = r'gpupilot_api_calls_total\{code="(\d+)",resource="(\S+?)",verb="(\w+)"\} (\S+)'
+SLICES: dict[str, Any] = {
+    "sharing": "MIG",
+    "minShareMilli": 142,
+    "shares": [
+        {"milli": 142, "resources": {"nvidia.com/mig-1g.10gb": 1}},
+        {"milli": 428, "resources": {"nvidia.com/mig-3g.40gb": 1}},
+    ],
+}
 SPEC: dict[str, Any] = {
     "predictor": {
         "model": {
@@ -288,3 +296,35 @@ def test_all_goes_with_the_resource(defined: Cluster, namespace: str, put: Put) 
         *(f"/api/v1/namespaces/{namespace}/{kind}" for kind in ("services", "pods")),
     ]
     until(lambda: all(not defined.api.get(each)["items"] for each in lists))
+
+
+def deployments(cluster: Cluster, namespace: str) -> dict[str, int]:
+    """Return the replicas of each Deployment."""
+    found = cluster.api.get(DEPLOYMENTS.format(namespace))["items"]
+    return {each["metadata"]["name"]: each["spec"]["replicas"] for each in found}
+
+
+def test_a_share_takes_over_whole(defined: Cluster, namespace: str, put: Put) -> None:
+    """The old pods serve until all new ones answer; the Service moves, then they go."""
+    slices = {f"nvidia.com/mig-{name}": "8" for name in ("1g.10gb", "3g.40gb")}
+    offered = {"status": {"capacity": slices, "allocatable": slices}}
+    done(defined.api.ask("PATCH", "/api/v1/nodes/fake-0/status", offered, kind=MERGE))
+    observe = {"mode": "Observe", "policy": "Queueing"}
+    path = put(gpu=SLICES, autoscaling=observe)
+    until(lambda: condition(defined, path) == ("True", "PodsReady"))
+    assert deployments(defined, namespace) == {"shop-428": 2}
+    front = f"/api/v1/namespaces/{namespace}/services/shop"
+    slower = {"spec": {"gpu": {**SLICES, "maxShareMilli": 142, "shares": SLICES["shares"][:1]}}}
+    done(defined.api.ask("PATCH", path, slower, kind=MERGE))
+    moved: list[str] = []
+
+    def gone() -> bool:
+        share = defined.api.get(front)["spec"]["selector"]["gpupilot.dev/share-milli"]
+        if share == "142" and not moved:
+            moved.append(share)
+            new = defined.api.get(f"{DEPLOYMENTS.format(namespace)}/shop-142")
+            assert new["status"].get("readyReplicas") == 2
+        return deployments(defined, namespace) == {"shop-142": 2}
+
+    until(gone)
+    assert moved
