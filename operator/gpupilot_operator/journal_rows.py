@@ -65,7 +65,7 @@ def _setting(noted: Noted) -> dict[str, object]:
         setting=noted.policy,
         family=noted.family,
         role="learned" if learned else "default",
-        params=(),
+        params=(("price_scale", 1.0),) if learned else (),
         asked=spec.targets.attainment_ratio,
         main=True,
         bundle_sha256=noted.bundle_sha256,
