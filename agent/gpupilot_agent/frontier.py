@@ -141,6 +141,13 @@ class Frontier:
         levels = np.broadcast_to(np.asarray(level, dtype=np.float64), len(self.cost))
         return _read_each(self.attainment, self.cost, np.ascontiguousarray(levels))
 
+    def reaching(self, least: float) -> Frontier:
+        """Return it without settings that attain less than ``least``; as it is where none do."""
+        kept = self.attainment[0] >= least
+        if not kept.any():
+            return self
+        return Frontier(attainment=self.attainment[:, kept], cost=self.cost[:, kept])
+
     def ends(self) -> tuple[Floats, Floats]:
         """Return what was measured: the attainment of the cheapest setting and of the best."""
         cheapest = np.argmin(self.cost, axis=1)[:, None]

@@ -19,6 +19,10 @@ Floats = NDArray[np.float64]
 UNFAMILIAR_MAX = 0.25
 """Most decisions outside of its training that a policy may take and be promoted."""
 
+COLLAPSED = 10.0
+"""Times the allowed lateness beyond which a baseline's setting has collapsed: between one that
+loses nearly all requests and one that loses none lies no line along which a cost could be read."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
@@ -110,7 +114,7 @@ def _baseline(
 ) -> BaselineResult:
     own, other = results.mains[policy], results.mains[name]
     attained, spent = results.attainment(own), results.gpu_hours(own)
-    frontier = results.frontier(name)
+    frontier = results.frontier(name).reaching(1.0 - COLLAPSED * (1.0 - target))
     # beyond its best setting a baseline is granted that setting's cost, which favours it
     equal = frontier.samples(frontier.within(attained))
     chosen: Choice = search.chosen[f"{target:g}"]
