@@ -31,6 +31,9 @@ Floats = NDArray[np.float64]
 POINTS_MAX = 10_000
 """Most points asked for per series and query; servers refuse more than 11,000."""
 
+URL_MOST = 2000
+"""Longest query in a URL: servers and proxies refuse more than some 8,000 characters of it."""
+
 ATTEMPTS = 4
 BACKOFF_S = 0.25
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -136,6 +139,7 @@ class Prometheus:
             url=access.url.rstrip("/"), headers=self._headers, retry=Retry(total=0, read=False)
         )
         session = self._connection._session
+        session.mount(self._connection.url, _in_the_body(Retry(total=0, read=False)))
         if access.ca_file:
             session.verify = str(access.ca_file)
         if access.cert_file:
@@ -224,6 +228,27 @@ class Prometheus:
         if access.user and access.password_file:
             password = access.password_file.read_text(encoding="utf-8").rstrip("\r\n")
             self._connection.auth = (access.user, password)
+
+
+def _in_the_body(retry: Any) -> Any:
+    """Return a transport that sends what is too long for a URL as a form.
+
+    Prometheus' query API takes both; the library knows only URLs.
+    """
+    from requests import PreparedRequest, Response
+    from requests.adapters import HTTPAdapter
+
+    class InTheBody(HTTPAdapter):
+        def send(self, request: PreparedRequest, *args: Any, **options: Any) -> Response:
+            path, _, words = (request.url or "").partition("?")
+            if len(words) > URL_MOST:
+                request.prepare_method("POST")
+                request.url, request.body = path, words
+                request.headers["Content-Type"] = "application/x-www-form-urlencoded"
+                request.headers["Content-Length"] = str(len(words))
+            return super().send(request, *args, **options)
+
+    return InTheBody(max_retries=retry)
 
 
 def chunks(start_s: int, end_s: int, step_s: int) -> Iterator[tuple[int, int]]:

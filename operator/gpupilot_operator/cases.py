@@ -13,7 +13,6 @@ from gpupilot_operator.ladder import Look, Step
 from gpupilot_operator.manual import (
     Hand,
     Pauses,
-    Where,
     hand_of,
     manual_status,
     mode_of,
@@ -25,7 +24,7 @@ from gpupilot_operator.proofs import Candidate, Standing, candidate_of, standing
 from gpupilot_operator.seating import Opinion, Sitter
 from gpupilot_operator.sizing import Size, Unsized
 from gpupilot_operator.spec_autoscaling import Mode, PolicyKind
-from gpupilot_operator.status_fields import ManualStatus
+from gpupilot_operator.status_fields import ManualStatus, Where
 
 WITHOUT_PROFILE = frozenset({PolicyKind.HPA, PolicyKind.STATIC})
 """Policies that need not know what a replica carries."""

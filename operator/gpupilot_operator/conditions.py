@@ -70,5 +70,5 @@ def written(time: datetime) -> str:
 
 
 def read_time(text: str) -> float:
-    """Return the Unix time of what :func:`written` wrote."""
-    return datetime.strptime(text, _FORM).replace(tzinfo=UTC).timestamp()
+    """Return the Unix time of a time as Kubernetes writes it, such as :func:`written` did."""
+    return datetime.fromisoformat(text).astimezone(UTC).timestamp()

@@ -18,12 +18,13 @@ from gpupilot_operator.events import events_of
 from gpupilot_operator.facts import Facts, Observed, says_more
 from gpupilot_operator.judging import judge, shadow_grant
 from gpupilot_operator.logged import noted_of
-from gpupilot_operator.manual import Hand, Where
+from gpupilot_operator.manual import Hand
 from gpupilot_operator.memory import State
 from gpupilot_operator.plan import Plan, planned
 from gpupilot_operator.ports import Change, Ports, Seen, Telling
 from gpupilot_operator.report import ServiceReport, TickReport
 from gpupilot_operator.status import status_of, status_patch
+from gpupilot_operator.status_fields import Where
 
 NO_ANSWER = "no answer"
 

@@ -11,23 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 
 from gpupilot_operator.conditions import read_time, written
 from gpupilot_operator.naming import GROUP
 from gpupilot_operator.spec_autoscaling import Mode
-from gpupilot_operator.status_fields import ManualStatus
+from gpupilot_operator.status_fields import ManualStatus, Where
 
 PAUSE = f"{GROUP}/pause"
 OVERRIDE = f"{GROUP}/override-gate"
 PAUSES = ("up", "down", "both")
-
-
-class Where(StrEnum):
-    """Where a count was set by hand."""
-
-    RESOURCE = "resource"
-    DEPLOYMENT = "deployment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +77,7 @@ def hand_of(
         on_deployment = kept is not None and kept.at is Where.DEPLOYMENT
         still = kept is not None and kept.holds(now_s) and kept.replicas == replicas
         return kept if on_deployment and still else None
-    known = told is not None and told.at == Where.RESOURCE and told.replicas == set_by_hand
+    known = told is not None and told.at is Where.RESOURCE and told.replicas == set_by_hand
     since_s = _told(told).since_s if known and told is not None else now_s
     return set_now(set_by_hand, Where.RESOURCE, hold_s, min(since_s, now_s))
 
@@ -99,7 +91,7 @@ def set_now(replicas: int, at: Where, hold_s: float, now_s: float) -> Hand:
 def _told(told: ManualStatus) -> Hand:
     return Hand(
         replicas=told.replicas,
-        at=Where(told.at),
+        at=told.at,
         since_s=read_time(told.since),
         until_s=read_time(told.until),
     )
@@ -110,7 +102,7 @@ def manual_status(hand: Hand | None) -> ManualStatus | None:
     if hand is None:
         return None
     since, until = (written(datetime.fromtimestamp(at, UTC)) for at in (hand.since_s, hand.until_s))
-    return ManualStatus(replicas=hand.replicas, at=hand.at.value, since=since, until=until)
+    return ManualStatus(replicas=hand.replicas, at=hand.at, since=since, until=until)
 
 
 def pauses_of(annotations: Mapping[str, str]) -> Pauses:

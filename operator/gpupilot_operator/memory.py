@@ -16,14 +16,14 @@ from gpupilot_envs.guardrail import GuardrailMemory, noted
 from gpupilot_operator.classical import Chair
 from gpupilot_operator.facts import Facts
 from gpupilot_operator.ladder import Footing
-from gpupilot_operator.manual import Hand, Where, set_now
+from gpupilot_operator.manual import Hand, set_now
 from gpupilot_operator.ports import Artefacts, Seen
 from gpupilot_operator.proofs import Candidate, shipped
 from gpupilot_operator.seating import Seating
 from gpupilot_operator.service import Service
 from gpupilot_operator.sizing import Size, Sizes, Unsized
 from gpupilot_operator.spec_autoscaling import Mode
-from gpupilot_operator.status_fields import InferenceServiceStatus
+from gpupilot_operator.status_fields import InferenceServiceStatus, Where
 
 HOLE_S = 60.0
 """Longest time between two ticks over which a history still counts as one."""
@@ -168,7 +168,9 @@ def _note_others(record: Record, seen: Seen, now_s: float) -> None:
     record.guard = noted(record.guard, limits, before=before, after=running, now_s=now_s)
     autoscaling = seen.service.spec.autoscaling
     alone = replace(running, replicas=before.replicas) == before
-    inside = limits.replicas_min <= running.replicas <= limits.replicas_max
+    # pods that were too few before were brought to the minimum by us, in keeping the objects
+    least, most = limits.replicas_min, limits.replicas_max
+    inside = least <= before.replicas and least <= running.replicas <= most
     if alone and inside and seen.other_writer is None and autoscaling.mode is Mode.ACT:
         hold_s = float(autoscaling.manual_hold_seconds)
         record.hand = set_now(running.replicas, Where.DEPLOYMENT, hold_s, now_s)

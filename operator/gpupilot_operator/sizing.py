@@ -124,8 +124,11 @@ class Sizes:
             said = "what a replica carries is being measured"
             return Unsized(state=PolicyState.MEASURING, said=said)
         error = answer.exception()
-        if isinstance(error, GpupilotError):
-            return Unsized(state=PolicyState.INFEASIBLE, said=str(error))
+        if error is not None:
+            # one service's profile must not end the tick of all the others
+            foreseen = isinstance(error, GpupilotError)
+            said = str(error) if foreseen else f"its profile cannot be simulated: {error!r}"
+            return Unsized(state=PolicyState.INFEASIBLE, said=said)
         return answer.result()
 
     def wait(self) -> None:

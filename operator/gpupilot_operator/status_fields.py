@@ -97,11 +97,18 @@ class ProofStatus(Part):
     overridden: bool = Field(default=False, description="Whether an annotation stands in for it.")
 
 
+class Where(StrEnum):
+    """Where a count was set by hand."""
+
+    RESOURCE = "resource"
+    DEPLOYMENT = "deployment"
+
+
 class ManualStatus(Part):
     """A count set by hand, by ``kubectl scale``."""
 
     replicas: Count = Field(description="The count.")
-    at: Text = Field(description="Where it was set: resource, or deployment.")
+    at: Where = Field(description="Where it was set.")
     since: Time = Field(description="Since when it is kept.")
     until: Time = Field(description="Until when; then the policy decides again.")
 

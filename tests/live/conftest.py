@@ -103,12 +103,12 @@ def scripted(end_s: int) -> Script:
     )
     for namespace, rate in (("left", 10.0), ("right", 30.0)):
         # one name in two namespaces, served by a model of another name
-        whose = f'namespace="{namespace}",service="twin",model="bert",version="1"'
+        whose = f'namespace="{namespace}",service="twin",model="resnet",version="1"'
         gateway(script, "twin", start_s, end_s, rate=rate, failing=0.0, namespace=namespace)
         samples = [(at, rate) for at, _ in counter(0.0, start_s, end_s)]
         script.add("nv_inference_pending_request_count", whose, samples)
     # a gateway's own counters are missing: the declared fallback, told by service and namespace
-    whose = 'namespace="left",service="bare",model="bert",version="1"'
+    whose = 'namespace="left",service="lone",model="resnet",version="1"'
     script.add("nv_inference_request_success", whose, counter(20.0, start_s, end_s))
     return script
 

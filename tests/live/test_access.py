@@ -61,6 +61,12 @@ class Proxy(BaseHTTPRequestHandler):
     gate: Gate
 
     def do_GET(self) -> None:
+        self._pass_on(None)
+
+    def do_POST(self) -> None:
+        self._pass_on(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def _pass_on(self, form: bytes | None) -> None:
         gate = self.gate
         gate.seen.append(dict(self.headers))
         time.sleep(gate.delay_s)
@@ -71,7 +77,7 @@ class Proxy(BaseHTTPRequestHandler):
         elif gate.body is not None:
             self._answer(200, gate.body)
         else:
-            with urllib.request.urlopen(f"{gate.upstream}{self.path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"{gate.upstream}{self.path}", form, timeout=10) as answer:
                 self._answer(200, answer.read())
 
     def log_message(self, *_: object) -> None:

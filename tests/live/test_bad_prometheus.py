@@ -27,6 +27,10 @@ def answering() -> Iterator[Answering]:
 
     def start(status: int, body: bytes) -> str:
         class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.do_GET()
+
             def do_GET(self) -> None:
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from typing import Any
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -55,7 +58,7 @@ def test_a_service_of_a_third_namespace_gets_nothing_of_its_namesakes(
 def test_a_service_without_a_gateway_is_read_at_triton_by_its_own_name(
     metrics: LiveMetrics, prometheus: Any
 ) -> None:
-    found = metrics.read([service("left", "bare")], prometheus.end_s)["left/bare"]
+    found = metrics.read([service("left", "lone")], prometheus.end_s)["left/lone"]
     assert found.signals.rate_rps == pytest.approx(20.0, rel=0.01)
     assert found.sources["rate_rps"] == "triton-summary"
 
@@ -77,6 +80,47 @@ def test_the_number_of_queries_does_not_grow_with_the_services() -> None:
         names = tuple(f"shop-{n}" for n in range(count))
         scope = Scope(services=names, window_s=15, by_namespace=True)
         assert len(queries(metric_names(), scope)) == QUERIES <= 12
+
+
+class Strict(BaseHTTPRequestHandler):
+    """Answers nothing to every query, and refuses long URLs as most proxies do."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self._answer(self.path.partition("?")[2])
+
+    def do_POST(self) -> None:
+        self._answer(self.rfile.read(int(self.headers["Content-Length"])).decode())
+
+    def _answer(self, words: str) -> None:
+        self.asked.append(parse_qs(words)["query"][0])
+        body = b'{"status": "success", "data": {"resultType": "vector", "result": []}}'
+        self.send_response(200 if len(self.path) < 8000 else 414)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_query_that_is_longer_than_a_url_may_be_goes_as_a_form(
+    metrics: LiveMetrics, prometheus: Any
+) -> None:
+    many = [service("left", f"shop-{'of-a-long-name-' * 4}{n}") for n in range(40)]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Strict) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        strict = LiveMetrics(
+            Access(url=f"http://127.0.0.1:{listening.server_address[1]}", attempts=1)
+        )
+        assert all(one.is_empty for one in strict.read(many, prometheus.end_s).values())
+        strict.close()
+        listening.shutdown()
+    assert len(Strict.asked) == QUERIES
+    assert all(many[-1].name in query for query in Strict.asked)
+    found = metrics.read([*many, service("left", "twin")], prometheus.end_s)
+    assert found["left/twin"].signals.rate_rps == pytest.approx(10.0, rel=0.01)
 
 
 def test_a_model_that_two_services_serve_names_neither() -> None:

@@ -248,6 +248,17 @@ def test_a_deployment_scaled_by_hand_is_respected_for_the_same_time(
     assert shop.status.autoscaling.manual is None
 
 
+@pytest.mark.parametrize(("before", "after", "by_hand"), [(1, 2, False), (2, 5, True)])
+def test_pods_brought_to_the_minimum_were_not_set_by_hand(
+    shop_of: Maker, state: State, before: int, after: int, by_hand: bool
+) -> None:
+    shop = shop_of(replicas=before, predictor={"minReplicas": 2})
+    state.open([shop.seen()], START_S)
+    shop.running = replace(shop.running, replicas=after)
+    state.open([shop.seen()], START_S + 5.0)
+    assert (state.records[shop.service.key].hand is not None) is by_hand
+
+
 @pytest.mark.parametrize(
     ("pause", "rate_rps", "stays"),
     [
@@ -366,3 +377,38 @@ def test_services_come_and_go_and_begin_with_nothing_of_another(
     assert set(state.records) == {"prod/shop-1", "prod/shop-2"}
     assert again.running.replicas == 4
     assert shops[2].running.replicas < 4
+
+
+def test_a_changed_spec_takes_effect_and_keeps_the_history(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shop = shop_of(behavior={"warmUpSeconds": 120})
+    shop.reading = felt(ENOUGH)
+    town = town_of(shop)
+    run(town, state, 200.0)
+    assert shop.running.replicas > 2
+    shop.service = shop_of(behavior={"warmUpSeconds": 120}, predictor={"maxReplicas": 2}).service
+    run(town, state, 5.0, START_S + 200.0)
+    assert shop.running.replicas == 2
+    shop.service = shop_of(behavior={"warmUpSeconds": 120}).service
+    shop.reading = felt(1.0)
+    # for a quarter of an hour the error of the fall keeps a margin
+    reports = run(town, state, 1300.0, START_S + 205.0)
+    assert shop.running.replicas == 1
+    reasons = {r for each in reports if (g := only(each).grant) for r in g.reasons}
+    assert Reason.WARMING_UP not in reasons
+
+
+def test_another_profile_is_measured_before_anybody_decides_by_it(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shop = shop_of(policy="KEDA")
+    shop.reading = felt(ENOUGH)
+    town = town_of(shop)
+    run(town, state, 60.0)
+    shop.service = shop_of(policy="KEDA", profile="bert-large-a100-mig").service
+    facts = only(tick(town.ports, state, START_S + 60.0))
+    assert facts.policy is PolicyState.MEASURING
+    settled(town, state)
+    facts = only(tick(town.ports, state, START_S + 65.0))
+    assert facts.policy is not PolicyState.MEASURING
