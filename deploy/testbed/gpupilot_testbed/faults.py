@@ -132,7 +132,10 @@ class Proxy:
                 return await self._handle(session, request)
 
             application.router.add_route("*", "/{path:.*}", handle)
-            runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.0)
+            # PromQL for many services is long
+            runner = web.AppRunner(
+                application, access_log=None, shutdown_timeout=0.1, max_line_size=2**20
+            )
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
@@ -180,7 +183,8 @@ class Proxy:
     ) -> web.StreamResponse:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
         url = f"{self._upstream}{request.raw_path}"
-        sent = await request.read()
+        # of a body there is not, nothing may be said: no type either
+        sent = await request.read() or None
         try:
             async with session.request(
                 request.method, url, headers=headers, data=sent, auto_decompress=False
