@@ -11,7 +11,7 @@ from typing import Any
 
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.reasons import Reason
-from gpupilot_operator.conditions import Told, settled, written
+from gpupilot_operator.conditions import Told, read_time, settled, written
 from gpupilot_operator.facts import (
     Cause,
     Facts,
@@ -67,6 +67,7 @@ _CAUSES = {
     Cause.BURN: "the objective was missed by far while the policy decided",
     Cause.BLIND: "nothing fresh was read for too long",
 }
+SHADOW_EVERY_S = 60.0
 _TELLING = ("current_replicas", "granted_replicas", "constraints_applied", "policy")
 """Fields of a decision that make it another one."""
 
@@ -231,10 +232,15 @@ def _same(decision: Decision, before: Decision | None) -> bool:
 
 
 def _shadow(facts: Facts, earlier: AutoscalingStatus, now: datetime) -> Decision | None:
-    """Return what a policy that may not act would have had; the last one while it stays that."""
-    decision = _decision(facts.shadow, facts.running, now)
-    known = earlier.shadow
-    return known if decision is not None and _same(decision, known) else decision
+    """Return what a policy that may not act would have had, told anew once a minute at the most.
+
+    What is only rehearsed may change at every tick, and would cost a write at every tick.
+    """
+    decision, known = _decision(facts.shadow, facts.running, now), earlier.shadow
+    if decision is None or known is None or decision.policy != known.policy:
+        return decision
+    young = 0.0 <= now.timestamp() - read_time(known.time) < SHADOW_EVERY_S
+    return known if young or _same(decision, known) else decision
 
 
 def _history(earlier: AutoscalingStatus, decision: Decision | None) -> tuple[Decision, ...]:

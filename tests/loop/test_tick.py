@@ -126,6 +126,26 @@ def test_an_unproven_policy_rehearses_while_its_controller_acts(
     assert shop.status.autoscaling.shadow.policy == "generalist"
 
 
+def test_a_rehearsal_that_changes_at_every_tick_is_told_once_a_minute(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shop = shop_of(policy="Learned")
+    # what acts is held, so that the rehearsal alone moves
+    shop.shown["annotations"] = {"gpupilot.dev/pause": "up"}
+    town = town_of(shop)
+    settled(town, state)
+    told, wanted = [], set()
+    for n in range(60):
+        shop.reading = felt(ENOUGH if n % 2 else 2.0 * ENOUGH)
+        report = tick(town.ports, state, START_S + 5.0 * n)
+        shadow = only(report).shadow
+        assert shadow is not None
+        wanted.add(shadow.granted.replicas)
+        told.append(shop.status.autoscaling.shadow.time)
+    assert len(wanted) > 1
+    assert len(set(told)) <= 5
+
+
 def test_in_observe_an_unproven_policy_shows_what_it_would_do(
     shop_of: Maker, town_of: Maker, felt: Maker, state: State
 ) -> None:
