@@ -29,7 +29,7 @@ from gpupilot_operator.service_metrics import Tallies, service_metrics, tallied
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 15.0)
 
 
 class Exporter(Collector):

@@ -46,7 +46,7 @@ class Settings:
     prometheus: Access
     metric_names: Path | None = None
     window_s: int = 15
-    tick_s: float = 15.0
+    tick_s: float = 5.0
     listen_port: int = 8080
     log_level: str = "INFO"
     namespaces: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         prometheus=_prometheus(ask),
         metric_names=ask("GPUPILOT_METRIC_NAMES", _folder_or_none, "an absolute path", ""),
         window_s=ask("GPUPILOT_WINDOW_SECONDS", _window, "whole seconds from 5 to 300", "15"),
-        tick_s=ask("GPUPILOT_TICK_SECONDS", _seconds, "seconds from 1 to 300", "15"),
+        tick_s=ask("GPUPILOT_TICK_SECONDS", _seconds, "seconds from 1 to 300", "5"),
         listen_port=ask("GPUPILOT_LISTEN_PORT", _port, "a port from 0 to 65535", "8080"),
         log_level=ask("GPUPILOT_LOG_LEVEL", _one_of(LOG_LEVELS), f"one of {LOG_LEVELS}", "INFO"),
         namespaces=ask("GPUPILOT_NAMESPACES", _names, "names of namespaces with commas", ""),

@@ -19,7 +19,7 @@ LEAST = {
 def test_three_variables_are_enough() -> None:
     settings = read({**LEAST, "PATH": "/bin"})
     assert settings.prometheus.url == "http://prometheus.monitoring:9090"
-    assert (settings.tick_s, settings.listen_port, settings.namespaces) == (15.0, 8080, ())
+    assert (settings.tick_s, settings.listen_port, settings.namespaces) == (5.0, 8080, ())
     assert (settings.lease_namespace, settings.lease_name) == (
         "gpupilot-system",
         "gpupilot-operator",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from gpupilot_agent.stack import processes
 from gpupilot_agent.stack.plan import LOOPBACK, free_ports
@@ -55,13 +56,28 @@ class Operator:
             return None
         return text.decode("utf-8")
 
+    def scraped(self) -> Scraped:
+        """Return its metrics as they are now."""
+        families = text_string_to_metric_families(self.page("/metrics") or "")
+        samples = tuple(sample for family in families for sample in family.samples)
+        return Scraped(samples=samples)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scraped:
+    """What a scrape answered.
+
+    Attributes:
+        samples: Every series with its value.
+    """
+
+    samples: tuple[Sample, ...]
+
     def value(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's series that have some labels, 0 where there is none."""
-        families = text_string_to_metric_families(self.page("/metrics") or "")
         return sum(
             sample.value
-            for family in families
-            for sample in family.samples
+            for sample in self.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 

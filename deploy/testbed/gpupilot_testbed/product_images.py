@@ -21,9 +21,19 @@ from gpupilot_envs.errors import StackFailed
 TRITON = "gpupilot.dev/triton-cpu:1"
 GATEWAY = "gpupilot.dev/gateway:1"
 BASE = "gpupilot.dev/base:1"
-RECIPES = {TRITON: "triton-cpu.Dockerfile", GATEWAY: "gateway.Dockerfile", BASE: "base.sh"}
+OPERATOR = "gpupilot-operator:0.1.0"
+"""As ``deploy/operator`` names it."""
+RECIPES = {
+    TRITON: "triton-cpu.Dockerfile",
+    GATEWAY: "gateway.Dockerfile",
+    OPERATOR: "operator.Dockerfile",
+    BASE: "base.sh",
+}
 """File of ``deploy/images`` that makes each."""
 FOLDER = Path(__file__).resolve().parents[2] / "images"
+ROOT = FOLDER.parents[1]
+SOURCES = ("operator", "agent", "envs", "deploy/images/operator")
+"""Folders of the project that the operator's image is made of."""
 PROGRAMS = ("buildah", "debootstrap")
 CERTIFICATES = "/etc/ssl/certs"
 """The machine's own: behind a proxy with an authority of its own, pip finds nothing without."""
@@ -45,7 +55,7 @@ def archive(image: str, say: Say) -> Path:
 
 
 def _kept(image: str, folder: Path, say: Say) -> Path:
-    target = folder / f"{image.partition('/')[2].replace(':', '-')}-{_key(image)}.tar"
+    target = folder / f"{image.rpartition('/')[2].replace(':', '-')}-{_key(image)}.tar"
     if not target.is_file():
         _require()
         base = None if image == BASE else _kept(BASE, folder, say)
@@ -67,9 +77,17 @@ def _forget_others(kept: Path) -> None:
 
 def _key(image: str) -> str:
     """Return what tells one state of the recipes from another; all stand on the base's."""
-    recipes = [FOLDER / RECIPES[name] for name in (image, BASE)]
-    said = b"\0".join(path.read_bytes() for path in recipes)
+    files = [FOLDER / RECIPES[name] for name in (image, BASE)]
+    if image == OPERATOR:
+        files.append(ROOT / "requirements.lock")
+        for source in SOURCES:
+            files += sorted(p for p in (ROOT / source).rglob("*") if _is_source(p))
+    said = b"\0".join(path.read_bytes() for path in files)
     return hashlib.sha256(said).hexdigest()[:12]
+
+
+def _is_source(path: Path) -> bool:
+    return path.is_file() and "__pycache__" not in path.parts
 
 
 def _require() -> None:
@@ -108,7 +126,8 @@ class _Builder:
         self.run("pull", "--quiet", f"docker-archive:{base}")
         mounted = f"{CERTIFICATES}:{CERTIFICATES}:ro"
         words = ("--layers=false", "--pull=never", "--build-arg", f"BASE={BASE}", "-v", mounted)
-        self.run("build", "--quiet", *words, "-f", str(recipe), "-t", image, str(FOLDER))
+        context = ROOT if image == OPERATOR else FOLDER
+        self.run("build", "--quiet", *words, "-f", str(recipe), "-t", image, str(context))
 
     def run(self, *words: str) -> None:
         """Run one of buildah's commands."""

@@ -127,9 +127,11 @@ class Traffic:
         with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
-            yield server.server_address[1]
-            server.shutdown()
-            thread.join()
+            try:
+                yield server.server_address[1]
+            finally:
+                server.shutdown()
+                thread.join()
 
 
 def _lines(labels: str, counted: _Counted) -> Iterator[str]:
