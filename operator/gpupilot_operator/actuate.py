@@ -55,15 +55,21 @@ class Actuator:
         self._made = made
 
     def perform(self, service: Service, steps: Iterable[Step]) -> Outcome:
-        """Perform steps in their order, up to the first that fails; the rest is decided anew."""
-        done = 0
+        """Perform steps in their order, up to the first that fails; the rest is decided anew.
+
+        A step of a single pod holds up no other.
+        """
+        done, first = 0, None
         for step in steps:
             wrong = self._performed(service, step)
-            if wrong is not None:
-                return Outcome(done=done, wrong=wrong)
-            done += 1
-            _log.info("done", extra={FIELDS: {"service": service.key, "step": type(step).__name__}})
-        return Outcome(done=done)
+            first = first or wrong
+            if wrong is None:
+                done += 1
+                said = {"service": service.key, "step": type(step).__name__}
+                _log.info("done", extra={FIELDS: said})
+            elif not isinstance(step, Resized | Load):
+                break
+        return Outcome(done=done, wrong=first)
 
     def _performed(self, service: Service, step: Step) -> str | None:
         match step:

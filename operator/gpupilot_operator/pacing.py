@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 FIRST_S = 0.2
-MOST_S = 300.0
+MOST_S = 30.0
+"""One part of a service that fails for long must not hold up what changes in another."""
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from gpupilot_operator.plan import Batching
 
 PORT = 8000
-TIMEOUT_S = 10.0
+TIMEOUT_S = 5.0
 
 
 def load(address: str, model: str, batching: Batching, *, port: int = PORT) -> str | None:

@@ -11,7 +11,12 @@ from typing import Any
 
 import pytest
 
+from cluster_objects import resource, service_of
 from gpupilot_envs.errors import StackFailed
+from gpupilot_operator.actuate import Actuator
+from gpupilot_operator.kube import Connection
+from gpupilot_operator.steps import Resized
+from gpupilot_operator.views import Limits, Name
 from gpupilot_testbed import cgroups, full, lifecycle, node
 from gpupilot_testbed.api import STRATEGIC, Api, done
 from gpupilot_testbed.network import Network
@@ -141,6 +146,28 @@ def test_limits_change_in_place(web: Cluster) -> None:
         "exec", pod["metadata"]["name"], "--", "sh", "-c", f"{' '.join(words)} || :"
     )
     assert quota.split()[0] == "60000"
+
+
+def test_what_the_operator_resizes_changes_in_place(
+    web: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(web.kubeconfig))
+    name = pods(web, "web")[1]["metadata"]["name"]
+    step = Resized(
+        pod=Name(namespace="default", name=name),
+        container="web",
+        limits=Limits(cpu_milli=400, memory_bytes=48 * 2**20),
+        requests=Limits(cpu_milli=50, memory_bytes=16 * 2**20),
+    )
+    connection = Connection(may_write=lambda: True)
+    assert Actuator(connection).perform(service_of(resource()), [step]).wrong is None
+    connection.close()
+
+    def status() -> Any:
+        return web.api.get(f"{POD}/{name}")["status"]["containerStatuses"][0]
+
+    until(lambda: status()["resources"]["limits"]["cpu"] == "400m")
+    assert status()["restartCount"] == 0
 
 
 def test_a_gpu_that_is_not_there_is_waited_for(cluster: Cluster) -> None:
