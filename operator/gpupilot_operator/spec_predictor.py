@@ -154,7 +154,7 @@ class Gateway(Part):
         description="Without it latency comes from Triton's own summaries: the worst pod's, "
         "without rejected requests, and status says so.",
     )
-    image: Text = Field(default=DEFAULT_GATEWAY, description="Image of Envoy, 1.33 or later.")
+    image: Text = Field(default=DEFAULT_GATEWAY, description="Image of Envoy, 1.40 or later.")
     resources: Resources = Field(
         default=Resources(
             requests={"cpu": "100m", "memory": "64Mi"}, limits={"cpu": "1", "memory": "256Mi"}

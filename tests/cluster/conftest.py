@@ -6,23 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from gpupilot_operator import crd, naming
-from gpupilot_testbed import lifecycle
-from gpupilot_testbed.api import Api, done
-from gpupilot_testbed.running import Cluster, until
-from gpupilot_testbed.state import KUBECONFIG
+from gpupilot_operator import crd
+from gpupilot_testbed import running
+from gpupilot_testbed.api import done
+from gpupilot_testbed.running import Cluster
 
 
 @pytest.fixture(scope="session")
 def light(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Return a control plane without nodes."""
-    folder = tmp_path_factory.mktemp("light") / "cluster"
-    kept = lifecycle.up_light(folder, say=print)
-    try:
-        with Api(folder / KUBECONFIG) as api:
-            yield Cluster(folder=folder, state=kept, api=api)
-    finally:
-        lifecycle.down(folder)
+    """Return a control plane with a fake node."""
+    with running.light(tmp_path_factory.mktemp("light") / "cluster") as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -38,8 +32,5 @@ def namespace(light: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def defined(light: Cluster) -> Cluster:
     """Return the cluster once it knows the resource."""
-    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    done(light.api.ask("POST", path, crd.crd()))
-    served = f"/apis/{naming.API_VERSION}/{naming.PLURAL}"
-    until(lambda: not light.api.ask("GET", served).refused)
+    running.define(light, crd.crd())
     return light

@@ -128,6 +128,12 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
         "latency.target",
         "between 1ms and 60s",
     ),
+    (
+        "target the gateway cannot count to",
+        {"spec.slo.latency.target": "125ms"},
+        "latency.target",
+        "at most two significant digits",
+    ),
     ("target of zero", {"spec.slo.latency.target": "0ms"}, "latency.target", "between 1ms and 60s"),
     ("P96", {"spec.slo.latency.percentile": "P96"}, "latency.percentile", '"P50", "P95", "P99"'),
     ("all requests", {"spec.slo.attainmentPercent": 100}, "attainmentPercent", "less than 100"),
@@ -280,6 +286,16 @@ def test_the_good_one_is_taken_and_every_default_is_the_one_we_read(
     assert parse_spec(stored) == parse_spec(GOOD)
     assert stored["spec"]["autoscaling"]["mode"] == "Observe"
     assert stored["spec"]["slo"]["attainmentPercent"] == "99"
+
+
+@pytest.mark.parametrize("target", ["1ms", "60ms", "120ms", "1.5s", "0.06s", "1m", "60.0ms"])
+def test_a_target_of_two_digits_is_taken(defined: Cluster, namespace: str, target: str) -> None:
+    done(create(defined, namespace, with_({"spec.slo.latency.target": target})))
+
+
+def test_without_our_gateway_every_target_is_taken(defined: Cluster, namespace: str) -> None:
+    changes = {"spec.slo.latency.target": "125ms", "spec.predictor.gateway": {"enabled": False}}
+    done(create(defined, namespace, with_(changes)))
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)

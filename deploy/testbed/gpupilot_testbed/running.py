@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from gpupilot_testbed.api import Api
+from gpupilot_agent.stack import processes
+from gpupilot_agent.stack.state import save
+from gpupilot_testbed import lifecycle
+from gpupilot_testbed.api import Api, done
 from gpupilot_testbed.state import KUBECONFIG, ClusterState
 
 
@@ -55,6 +60,56 @@ class Cluster:
         """Return the objects that a kustomization makes."""
         made = yaml.safe_load_all(self.kubectl("kustomize", str(folder)))
         return [each for each in made if each]
+
+    def restart(self, name: str) -> None:
+        """Kill a program of a light cluster and start it again, as it was started.
+
+        Raises:
+            StopIteration: There is no such program.
+        """
+        place, old = next(
+            (place, each) for place, each in enumerate(self.state.processes) if each.name == name
+        )
+        command = Path(f"/proc/{old.pid}/cmdline").read_text(encoding="utf-8").split("\0")[:-1]
+        os.kill(old.pid, signal.SIGKILL)
+        processes.stop([old])
+        self.state.processes[place] = processes.start(name, command, old.log)
+        save(self.folder, self.state)
+        self.api.close()
+
+
+@contextmanager
+def light(folder: Path, *, nodes: int = 1, gpus: int = 8) -> Iterator[Cluster]:
+    """Yield a cluster of fake nodes, gone afterwards; see :func:`lifecycle.up_light`."""
+    kept = lifecycle.up_light(folder, say=print, nodes=nodes, gpus=gpus)
+    with _connected(folder, kept) as cluster:
+        yield cluster
+
+
+@contextmanager
+def full(folder: Path) -> Iterator[Cluster]:
+    """Yield a cluster with a real node, gone afterwards."""
+    kept = lifecycle.up(folder, say=print)
+    with _connected(folder, kept) as cluster:
+        yield cluster
+
+
+@contextmanager
+def _connected(folder: Path, kept: ClusterState) -> Iterator[Cluster]:
+    try:
+        with Api(folder / KUBECONFIG) as api:
+            yield Cluster(folder=folder, state=kept, api=api)
+    finally:
+        lifecycle.down(folder)
+
+
+def define(cluster: Cluster, definition: Mapping[str, Any]) -> None:
+    """Bring a CustomResourceDefinition to a cluster, and wait until it is served."""
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    done(cluster.api.ask("POST", path, definition))
+    spec = definition["spec"]
+    served = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
+    until(lambda: not cluster.api.ask("GET", served).refused)
 
 
 def until(wanted: Callable[[], bool], *, within_s: float = 120.0) -> None:

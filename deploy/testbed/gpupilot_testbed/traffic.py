@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from gpupilot_agent.stack.envoy import BOUNDS_MS, HISTOGRAM, SCOPE
 
@@ -27,11 +28,20 @@ class Load:
         rate_rps: Requests a second.
         latency_s: What each takes.
         failing: Share of requests that fail, 0 to 1.
+        silent: There are no series.
+        broken: Every number is NaN.
+        twice: Every series is there a second time, as where two jobs scrape one pod.
+        late_s: How old samples say they are: told by a scraper whose clock is behind. Below 0, in
+            the future.
     """
 
     rate_rps: float
     latency_s: float = 0.02
     failing: float = 0.0
+    silent: bool = False
+    broken: bool = False
+    twice: bool = False
+    late_s: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,17 +63,10 @@ class _Counted:
 
 
 class Traffic:
-    """The series of all services, by namespace and name.
-
-    Attributes:
-        late_s: How old samples say they are: a scraper whose clock is behind, where it is not 0.
-        broken: Every number is NaN.
-        silent: There are no series at all.
-    """
+    """The series of all services, by namespace and name."""
 
     def __init__(self) -> None:
         """Begin with no service."""
-        self.late_s, self.broken, self.silent = 0.0, False, False
         self._lock = threading.Lock()
         self._services: dict[tuple[str, str], _Counted] = {}
 
@@ -77,8 +80,8 @@ class Traffic:
             counted.count(now_s)
             counted.load = load
 
-    def change(self, namespace: str, name: str, **changes: float) -> None:
-        """Change some of a service's traffic."""
+    def change(self, namespace: str, name: str, **changes: Any) -> None:
+        """Change some of how a service fares."""
         self.put(namespace, name, replace(self._services[namespace, name].load, **changes))
 
     def forget(self, namespace: str, name: str) -> None:
@@ -88,24 +91,15 @@ class Traffic:
 
     def text(self) -> str:
         """Return what a scrape sees now."""
+        lines = [f"# TYPE {FAMILY} histogram"]
         with self._lock:
             now_s = time.time()
-            for counted in self._services.values():
-                counted.count(now_s)
-            lines = [f"# TYPE {FAMILY} histogram"]
             for (namespace, name), counted in self._services.items():
+                counted.count(now_s)
                 labels = f'namespace="{namespace}",service="{name}"'
-                lines += _lines(labels, counted)
-        if self.silent:
-            return ""
-        values = [self._written(line, now_s) for line in lines[1:]]
-        return "\n".join([lines[0], *values, ""])
-
-    def _written(self, line: str, now_s: float) -> str:
-        series, _, value = line.rpartition(" ")
-        value = "NaN" if self.broken else value
-        at = f" {round(1000.0 * (now_s - self.late_s))}" if self.late_s else ""
-        return f"{series} {value}{at}"
+                for job in ("pods", "again") if counted.load.twice else ("pods",):
+                    lines += _lines(f'{labels},scraped_by="{job}"', counted, now_s)
+        return "\n".join([*lines, ""])
 
     @contextmanager
     def served(self) -> Iterator[int]:
@@ -134,14 +128,23 @@ class Traffic:
                 thread.join()
 
 
-def _lines(labels: str, counted: _Counted) -> Iterator[str]:
+def _lines(labels: str, counted: _Counted, now_s: float) -> Iterator[str]:
+    load = counted.load
+    if load.silent:
+        return
+    at = f" {round(1000.0 * (now_s - load.late_s))}" if load.late_s else ""
     for outcome, took in counted.took_us.items():
-        own = f'{labels},outcome="{outcome}"'
-        for bound in _BOUNDS_US:
-            below = sum(count for took_us, count in took.items() if took_us <= bound)
-            yield f'{FAMILY}_bucket{{{own},le="{bound}"}} {below!r}'
-        every = sum(took.values())
-        yield f'{FAMILY}_bucket{{{own},le="+Inf"}} {every!r}'
-        yield f"{FAMILY}_count{{{own}}} {every!r}"
-        total_us = sum(took_us * count for took_us, count in took.items())
-        yield f"{FAMILY}_sum{{{own}}} {total_us!r}"
+        for name, bound, value in _values(took):
+            own = f'{labels},outcome="{outcome}"{bound}'
+            yield f"{FAMILY}_{name}{{{own}}} {'NaN' if load.broken else value!r}{at}"
+
+
+def _values(took: Mapping[float, float]) -> Iterator[tuple[str, str, float]]:
+    """Yield what a histogram says of requests by what they took, in microseconds."""
+    for bound in _BOUNDS_US:
+        below = sum(count for took_us, count in took.items() if took_us <= bound)
+        yield "bucket", f',le="{bound}"', below
+    every = sum(took.values())
+    yield "bucket", ',le="+Inf"', every
+    yield "count", "", every
+    yield "sum", "", sum(took_us * count for took_us, count in took.items())
