@@ -113,6 +113,8 @@ class Actuator:
                 extra={FIELDS: {"object": _named(manifest), "conflict": answer.wrong}},
             )
             answer = self._applied(manifest, {**BY_US, "force": "true"})
+        if _is_of_an_end(answer):
+            return None
         if answer.refused:
             return f"{_named(manifest)}: {answer.wrong}"
         self._made(BY_KIND[manifest["kind"]], answer.body)
@@ -197,9 +199,18 @@ def _is_of(body: Mapping[str, Any], service: Service) -> bool:
     return any(each["uid"] == service.uid and each.get("controller") for each in owners)
 
 
+def _is_of_an_end(answer: Answer) -> bool:
+    """Say whether an answer is that the whole namespace is about to go."""
+    return answer.status == HTTPStatus.FORBIDDEN and "NamespaceTerminating" in _causes(answer)
+
+
 def _is_about_fields(answer: Answer) -> bool:
-    causes = (answer.body.get("details") or {}).get("causes") or ()
-    return bool(causes) and all(each["reason"] == "FieldManagerConflict" for each in causes)
+    return set(_causes(answer)) == {"FieldManagerConflict"}
+
+
+def _causes(answer: Answer) -> list[str]:
+    details = answer.body.get("details") if isinstance(answer.body, Mapping) else None
+    return [each.get("reason", "") for each in (details or {}).get("causes") or ()]
 
 
 def _named(manifest: Mapping[str, Any]) -> str:

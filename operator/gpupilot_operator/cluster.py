@@ -144,7 +144,8 @@ class KubeCluster:
                 query=BY_US,
             )
         )
-        return answer.wrong
+        # one that went meanwhile need not be told of
+        return None if answer.status == HTTPStatus.NOT_FOUND else answer.wrong
 
     def _release_hand(self, service: Service) -> str | None:
         """Take the count set by hand out of a resource, unless it is another one by now."""

@@ -11,13 +11,17 @@ from typing import Any
 import kopf
 
 from gpupilot_envs.errors import GpupilotError
-from gpupilot_operator import kinds, logs, settings
+from gpupilot_operator import kinds, logs, naming, settings
 from gpupilot_operator.kinds import Kind
 from gpupilot_operator.pages import pages, served
 from gpupilot_operator.running import Running
 
 WATCH_S = 600
 """How long one watch lasts; the next goes on where it ended."""
+NOT_INSTALLED = (
+    f"{naming.CRD_NAME} is not defined here, or not for this account to list: "
+    "kubectl apply -f deploy/crds, and the roles of deploy/operator"
+)
 _log = logging.getLogger(__name__)
 
 
@@ -90,6 +94,9 @@ def run() -> None:
         running = Running(configured, guarded)
     except GpupilotError as error:
         sys.exit(f"gpupilot: {error}")
+    if not running.is_installed():
+        # nothing would tell of resources of a kind that comes later: begin again then
+        sys.exit(f"gpupilot: {NOT_INSTALLED}")
     answers = pages(running.exporter.registry, running.health)
     with served(answers, configured.listen_port):
         kopf.run(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gpupilot_operator import lease
+from gpupilot_operator import kinds, lease
 from gpupilot_operator.cluster import KubeCluster
 from gpupilot_operator.control import tick
 from gpupilot_operator.elector import Elector
@@ -23,6 +23,7 @@ from gpupilot_operator.narrator import Narrator
 from gpupilot_operator.ports import Ports
 from gpupilot_operator.settings import Settings
 from gpupilot_operator.store import Store
+from gpupilot_operator.sweep import is_served
 
 STOP_WITHIN_S = 20.0
 """Longest wait for what is being written when told to stop."""
@@ -73,6 +74,10 @@ class Running:
         )
         self._journal = Journal(settings.state_dir)
         self._threads: list[threading.Thread] = []
+
+    def is_installed(self) -> bool:
+        """Say whether InferenceServices are defined here, and ours to see."""
+        return is_served(self._connection, kinds.INFERENCE_SERVICE, self._settings.namespaces)
 
     def start(self) -> None:
         """Begin to take part in the election and to work."""

@@ -29,7 +29,7 @@ def sweep(connection: Connection, store: Store, namespaces: Sequence[str]) -> bo
     Raises:
         ClusterUnavailable: A kind cannot be listed.
     """
-    has_monitors = _is_served(connection, kinds.MONITOR, namespaces)
+    has_monitors = is_served(connection, kinds.MONITOR, namespaces)
     for kind in kinds.LISTED if has_monitors else kinds.WATCHED:
         _sweep(connection, store, kind, namespaces)
     return has_monitors
@@ -46,8 +46,8 @@ def _sweep(connection: Connection, store: Store, kind: Kind, namespaces: Sequenc
     store.keep(kind, there, min(versions))
 
 
-def _is_served(connection: Connection, kind: Kind, namespaces: Sequence[str]) -> bool:
-    """Say whether the API server knows a kind, and lets us see it."""
+def is_served(connection: Connection, kind: Kind, namespaces: Sequence[str]) -> bool:
+    """Say whether the API server knows a kind, and lets us see it; one that is away, may."""
     where = namespaces[0] if namespaces else None
     request = Request(verb="list", kind=kind, namespace=where, query={"limit": "1"})
     unknown = (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN)

@@ -22,7 +22,7 @@ from gpupilot_operator.kube import Connection, Request
 from gpupilot_operator.service import Service, parse_service
 from gpupilot_operator.steps import Grant, Make, Remove, Repair, Resized, Scale
 from gpupilot_operator.store import Store
-from gpupilot_operator.sweep import sweep
+from gpupilot_operator.sweep import is_served, sweep
 from gpupilot_operator.views import Limits, Name
 from gpupilot_testbed import operators
 from gpupilot_testbed.api import MERGE, access, done
@@ -288,6 +288,25 @@ def test_pods_are_resized_where_they_run(
     found = defined.api.get(f"{pods}/{name}")["spec"]["containers"][0]["resources"]
     assert found["limits"] == {"cpu": "1500m", "memory": str(2**30), "nvidia.com/gpu": "1"}
     assert found["requests"] == found["limits"]
+
+
+def test_nothing_is_made_in_a_namespace_that_goes(
+    defined: Cluster, connection: Connection, service: Service
+) -> None:
+    space = f"/api/v1/namespaces/{service.namespace}"
+    held = {"kind": "ConfigMap", "metadata": {"name": "held", "finalizers": ["gpupilot.dev/test"]}}
+    done(defined.api.ask("POST", f"{space}/configmaps", held))
+    done(defined.api.ask("DELETE", space))
+    budget = stamped(manifests.disruption_budget(service))
+    assert Actuator(connection).perform(service, [Make(manifest=budget)]).wrong is None
+    assert defined.api.ask("GET", kinds.BUDGET.path(service.namespace, "shop")).status == 404
+    free = {"metadata": {"finalizers": None}}
+    done(defined.api.ask("PATCH", f"{space}/configmaps/held", free, kind=MERGE))
+
+
+def test_a_kind_that_nobody_defined_is_not_served(connection: Connection) -> None:
+    assert is_served(connection, kinds.INFERENCE_SERVICE, [])
+    assert not is_served(connection, kinds.MONITOR, [])
 
 
 def test_a_list_in_pages_is_whole(
