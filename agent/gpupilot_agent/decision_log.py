@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +174,8 @@ def _write(path: Path, table: pa.Table) -> None:
 
 def _read(path: Path) -> pa.Table:
     try:
-        table = pq.read_table(path)
+        # a log is small: threads cost more than they save, and an operator reads many of them
+        table = pq.read_table(path, use_threads=False)
     except FileNotFoundError as error:
         raise InputInvalid(str(path), "no such file", f"a {FORMAT} file") from error
     except (pa.ArrowException, OSError) as error:
@@ -223,17 +224,22 @@ def _row(entry: Entry) -> dict[str, Any]:
     allocations = {
         f"{role}_{part}": value
         for role, shape in zip(_ROLES, shapes, strict=True)
-        for part, value in asdict(shape).items()
+        for part, value in _plain(shape).items()
     }
     return {
-        **asdict(entry.seen),
+        **_plain(entry.seen),
         **allocations,
         "decided_at_s": decision.at_s,
         "held": decision.held,
         "reasons": [str(reason) for reason in decision.reasons],
         "why": decision.why,
-        **({} if decision.evidence is None else asdict(decision.evidence)),
+        **({} if decision.evidence is None else _plain(decision.evidence)),
     }
+
+
+def _plain(thing: Signals | Allocation | Evidence) -> dict[str, Any]:
+    """Return the fields by name; ``asdict`` copies deep, at more than the rest of a row costs."""
+    return {name: getattr(thing, name) for name in thing.__slots__}
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:
