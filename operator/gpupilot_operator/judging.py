@@ -133,10 +133,14 @@ def _in_chair(case: Case, now_s: float) -> Grant:
     if decision is None:
         raise AssertionError("a chair decides at its first tick")
     case.fresh, case.why = decision.at_s == now_s, decision.why
+    # between its decisions it wants nothing, and the last one is old: it is not carried out then
+    if not case.fresh and case.acts and decision.granted != running:
+        decision = replace(
+            decision, ask=running, granted=running, reasons=(Reason.DESIRED_WITHIN_RANGE,)
+        )
     return Grant(
         asked=decision.ask,
-        # between its decisions it wants nothing
-        granted=decision.granted if case.fresh else running,
+        granted=decision.granted,
         reasons=decision.reasons,
         policy=chair.policy.name,
     )

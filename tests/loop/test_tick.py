@@ -108,6 +108,22 @@ def test_a_quiet_service_costs_no_write(
     assert (town.changes, town.tellings) == ([], [])
 
 
+def test_between_two_decisions_a_baseline_is_not_said_to_ask_for_what_it_is_not_given(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shop = shop_of(policy="KEDA", mode="Observe")
+    shop.reading = felt(ENOUGH)
+    town = town_of(shop)
+    observed = [only(each).grant for each in run(town, state, 20.0)]
+    assert len({(g.asked, g.granted, g.reasons) for g in observed if g is not None}) == 1
+    shop.service = shop_of(policy="KEDA", mode="Act").service
+    acting = run(town, state, 60.0, START_S + 20.0)
+    for grant in (only(each).grant for each in acting):
+        assert grant is not None
+        assert (grant.asked == grant.granted) == (grant.reasons == (Reason.DESIRED_WITHIN_RANGE,))
+    assert shop.running.replicas > 2
+
+
 def test_an_unproven_policy_rehearses_while_its_controller_acts(
     shop_of: Maker, town_of: Maker, felt: Maker, state: State
 ) -> None:
