@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +20,10 @@ from gpupilot_operator.steps import Grant, Load, Make, Remove, Repair, Resized, 
 from gpupilot_operator.views import BATCHING, Limits, Name
 
 BY_US = {"fieldManager": naming.FIELD_MANAGER}
+LOADS = 8
+"""Servers that are told side by side."""
+TOLD_MOST = 10_000
+"""Pods of which it is remembered what they were told; told again, one loads again."""
 Made = Callable[[Kind, Mapping[str, Any]], None]
 _log = logging.getLogger(__name__)
 
@@ -53,6 +59,13 @@ class Actuator:
         """
         self._connection = connection
         self._made = made
+        self._loads = ThreadPoolExecutor(LOADS, thread_name_prefix="load")
+        self._told: dict[Name, str] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Begin nothing more; who is being told is told to the end, or again by another."""
+        self._loads.shutdown(wait=False, cancel_futures=True)
 
     def perform(self, service: Service, steps: Iterable[Step]) -> Outcome:
         """Perform steps in their order, up to the first that fails; the rest is decided anew.
@@ -67,7 +80,7 @@ class Actuator:
                 done += 1
                 said = {"service": service.key, "step": type(step).__name__}
                 _log.info("done", extra={FIELDS: said})
-            elif not isinstance(step, Resized | Load):
+            elif not isinstance(step, Resized):
                 break
         return Outcome(done=done, wrong=first)
 
@@ -87,7 +100,8 @@ class Actuator:
             case Resized():
                 return self._resize(step)
             case Load():
-                return self._load(step)
+                self._begin_load(service, step)
+                return None
 
     def _make(self, service: Service, step: Make) -> str | None:
         """Make an object, unless one of that name is there and not ours."""
@@ -172,6 +186,25 @@ class Actuator:
         if answer.status == HTTPStatus.NOT_FOUND:
             return None  # it went meanwhile
         return answer.wrong
+
+    def _begin_load(self, service: Service, step: Load) -> None:
+        """Have a server told, unless it was or is being; loading takes longer than anyone waits."""
+        with self._lock:
+            if self._told.get(step.pod.at) == step.told:
+                return
+            if len(self._told) >= TOLD_MOST:
+                self._told.clear()
+            self._told[step.pod.at] = step.told
+        self._loads.submit(self._finish_load, service, step)
+
+    def _finish_load(self, service: Service, step: Load) -> None:
+        wrong = self._load(step)
+        if wrong is None:
+            return
+        with self._lock:
+            self._told.pop(step.pod.at, None)
+        said = {"service": service.key, "pod": step.pod.at.name, "wrong": wrong}
+        _log.warning("not told how to serve", extra={FIELDS: said})
 
     def _load(self, step: Load) -> str | None:
         if step.pod.address is None:

@@ -64,6 +64,7 @@ class KubeCluster:
     def close(self) -> None:
         """End the threads; what is being written is written to its end."""
         self._pool.shutdown()
+        self._actuator.close()
 
     def services(self) -> tuple[Seen, ...]:
         """Return every service that something runs for."""

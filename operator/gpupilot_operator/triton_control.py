@@ -16,7 +16,9 @@ from urllib.parse import quote
 from gpupilot_operator.plan import Batching
 
 PORT = 8000
-TIMEOUT_S = 5.0
+CONNECT_S = 3.0
+LOAD_S = 600.0
+"""A load answers when the model is loaded; asked again before, it would begin again."""
 
 
 def load(address: str, model: str, batching: Batching, *, port: int = PORT) -> str | None:
@@ -31,12 +33,15 @@ def load(address: str, model: str, batching: Batching, *, port: int = PORT) -> s
     Returns:
         What went wrong, ``None`` where nothing did.
     """
-    connection = http.client.HTTPConnection(address, port, timeout=TIMEOUT_S)
+    connection = http.client.HTTPConnection(address, port, timeout=CONNECT_S)
     name = quote(model, safe="")
     try:
         config = _asked(connection, "GET", f"/v2/models/{name}/config", None)
         parameters = {"config": json.dumps(changed(config, batching))}
         body = {"parameters": parameters}
+        connection.close()
+        connection.connect()
+        connection.sock.settimeout(LOAD_S)
         _asked(connection, "POST", f"/v2/repository/models/{name}/load", body)
     except (OSError, http.client.HTTPException, ValueError) as error:
         return f"Triton at {address} did not take its configuration: {error}"

@@ -19,11 +19,12 @@ from gpupilot_operator.drift import differences, stamped
 from gpupilot_operator.granted import Granted
 from gpupilot_operator.kinds import DEPLOYMENT
 from gpupilot_operator.kube import Connection, Request
+from gpupilot_operator.plan import Batching
 from gpupilot_operator.service import Service, parse_service
-from gpupilot_operator.steps import Grant, Make, Remove, Repair, Resized, Scale
+from gpupilot_operator.steps import Grant, Load, Make, Remove, Repair, Resized, Scale
 from gpupilot_operator.store import Store
 from gpupilot_operator.sweep import is_served, sweep
-from gpupilot_operator.views import Limits, Name
+from gpupilot_operator.views import Limits, Name, Pod
 from gpupilot_testbed import operators
 from gpupilot_testbed.api import MERGE, access, done
 from gpupilot_testbed.faults import Fault, Proxy
@@ -336,3 +337,28 @@ def test_a_sweep_that_breaks_off_lets_go_of_nothing(
     ):
         sweep(connection, store, [service.namespace])
     assert at in store.names()
+
+
+def test_a_server_that_is_not_there_is_told_again_and_holds_up_nobody(
+    connection: Connection, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    actuator = Actuator(connection)
+    pod = Pod(
+        at=Name(namespace=service.namespace, name="a"),
+        service="shop",
+        share_milli=1000,
+        ready=True,
+        unschedulable=False,
+        ending=False,
+        address="127.0.0.1",
+        limits=Limits(cpu_milli=None, memory_bytes=None),
+        requests=Limits(cpu_milli=None, memory_bytes=None),
+        instance="run-1",
+        told=None,
+    )
+    batching = Batching(instances=1, batch_max=8, queue_delay_us=0)
+    step = Load(pod=pod, model="shop", batching=batching, told="told")
+    for count in (1, 2):
+        assert actuator.perform(service, [step, made(service)]).done == 2
+        until(lambda n=count: caplog.text.count("not told how to serve") == n)  # type: ignore[misc]
+    actuator.close()
