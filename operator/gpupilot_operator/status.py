@@ -6,6 +6,7 @@ service costs no write.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -116,9 +117,21 @@ def status_patch(
     before: InferenceServiceStatus, after: InferenceServiceStatus
 ) -> dict[str, Any] | None:
     """Return the merge patch of the status subresource, ``None`` where nothing differs."""
-    old, new = _document(before), _document(after)
-    changed = {key: new.get(key) for key in old | new if old.get(key) != new.get(key)}
+    changed = _merging(_document(before), _document(after))
     return {"status": changed} if changed else None
+
+
+def _merging(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the merge patch (RFC 7386) from one document to another: what is gone is ``None``."""
+    made: dict[str, Any] = {}
+    for key in old.keys() | new.keys():
+        earlier, later = old.get(key), new.get(key)
+        if earlier == later:
+            continue
+        if isinstance(earlier, Mapping) and isinstance(later, Mapping):
+            later = _merging(earlier, later)
+        made[key] = later
+    return made
 
 
 def _document(status: InferenceServiceStatus) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.reasons import Reason
 from gpupilot_operator.facts import Cause, Facts, Grant, MetricsState, Observed, PolicyState, Rung
+from gpupilot_operator.manual import Hand
 from gpupilot_operator.service import Service
 from gpupilot_operator.spec_autoscaling import Mode
 from gpupilot_operator.status import status_of, status_patch
@@ -22,6 +23,7 @@ from gpupilot_operator.status_fields import (
     Condition,
     ConditionType,
     InferenceServiceStatus,
+    Where,
 )
 
 Maker = Callable[..., Service]
@@ -128,6 +130,14 @@ def test_a_patch_holds_what_differs_and_takes_away_what_is_gone(service: Service
     assert patch is not None
     assert set(patch["status"]) == {"readyReplicas", "conditions", "autoscaling", "latency"}
     assert patch["status"]["latency"] is None
+
+
+def test_what_went_within_a_part_is_taken_away_too(service: Service) -> None:
+    """A merge patch keeps what it does not name: a manual count would stand there for ever."""
+    hand = Hand(replicas=3, at=Where.RESOURCE, since_s=0.0, until_s=900.0)
+    kept = status_of(service, facts(hand=hand), NOTHING, NOW)
+    patch = status_patch(kept, status_of(service, facts(), kept, NOW))
+    assert patch == {"status": {"autoscaling": {"manual": None}}}
 
 
 def test_a_time_of_transition_moves_with_the_status_alone(service: Service) -> None:
