@@ -110,14 +110,21 @@ def after(running: Allocation, plan: Plan) -> Allocation:
 
 
 def merged(status: InferenceServiceStatus, patch: Mapping[str, Any]) -> InferenceServiceStatus:
-    """Return the status after a merge patch, as the API server would keep it."""
+    """Return the status after a merge patch, as the API server would keep it (RFC 7386)."""
     kept = status.model_dump(mode="json", by_alias=True, exclude_none=True)
-    for name, value in patch["status"].items():
+    return InferenceServiceStatus.model_validate(_merged(kept, patch["status"]))
+
+
+def _merged(kept: Any, patch: Any) -> Any:
+    if not isinstance(patch, Mapping):
+        return patch
+    result = dict(kept) if isinstance(kept, Mapping) else {}
+    for name, value in patch.items():
         if value is None:
-            kept.pop(name, None)
+            result.pop(name, None)
         else:
-            kept[name] = value
-    return InferenceServiceStatus.model_validate(kept)
+            result[name] = _merged(result.get(name), value)
+    return result
 
 
 @pytest.fixture(scope="session")
