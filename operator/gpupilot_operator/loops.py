@@ -23,6 +23,8 @@ LOOK_S = 0.2
 """How often a loop looks whether anything is due; changes are gathered as long."""
 SWEEP_S = 300.0
 """Everything is listed and looked at this often, whatever the watches said."""
+AT_ONCE = 100
+"""Services in one look: a thousand at once would hold up a tick for a second."""
 APART_S = 30.0
 """Least time between two sweeps."""
 AGAIN_S = 5.0
@@ -94,7 +96,7 @@ class Keeper:
         self.synced.set()
 
     def _reconcile(self, cluster: KubeCluster, now_s: float) -> None:
-        for at, outcome in cluster.reconcile(self._pacing.due(now_s)).items():
+        for at, outcome in cluster.reconcile(self._pacing.due(now_s, AT_ONCE)).items():
             if outcome.is_settled:
                 self._pacing.settled(at)
             else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, TypeVar
 
 FIRST_S = 0.2
@@ -35,11 +36,17 @@ class Pacing(Generic[Key]):
         """Ask for a look as soon as its pace allows."""
         self._wanted.update(keys)
 
-    def due(self, now_s: float) -> list[Key]:
-        """Return what is to be looked at now, and wait for it no longer."""
-        found = [
+    def due(self, now_s: float, most: int | None = None) -> list[Key]:
+        """Return what is to be looked at now, and wait for it no longer.
+
+        Args:
+            now_s: Seconds of a clock that never goes back.
+            most: How many at the most; the rest is due at the next look.
+        """
+        every = (
             key for key in self._wanted if key not in self._paces or self._paces[key].at_s <= now_s
-        ]
+        )
+        found = list(islice(every, most))
         self._wanted.difference_update(found)
         return found
 

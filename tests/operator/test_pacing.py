@@ -15,6 +15,14 @@ def test_what_is_wanted_is_due_once() -> None:
     assert pacing.due(0.0) == []
 
 
+def test_what_is_too_much_for_one_look_is_due_at_the_next() -> None:
+    pacing = Pacing[int]()
+    pacing.want(range(25))
+    looks = [pacing.due(0.0, 10) for _ in range(4)]
+    assert [len(each) for each in looks] == [10, 10, 5, 0]
+    assert sorted(key for look in looks for key in look) == list(range(25))
+
+
 def test_what_does_not_settle_waits_longer_and_longer_and_is_never_forgotten() -> None:
     pacing, now_s, waits = Pacing[str](), 0.0, []
     for _ in range(10):
