@@ -1,0 +1,178 @@
+"""A full cluster with our images, a real Prometheus that finds its pods, and the operator."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpupilot_agent.stack import processes
+from gpupilot_operator import crd, naming
+from gpupilot_testbed import discovery, observing, operators, running, serving
+from gpupilot_testbed.api import MERGE, done
+from gpupilot_testbed.operators import Operator
+from gpupilot_testbed.running import Cluster, until
+from gpupilot_testbed.witness import Witness
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLE = ROOT / "deploy" / "samples" / "emulated-gpu.yaml"
+SERVICES = f"/apis/{naming.API_VERSION}/namespaces/default/{naming.PLURAL}"
+TICK_S = 1
+WINDOW_S = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """Everything that a user has.
+
+    Attributes:
+        folder: For files of the tests.
+        cluster: The cluster.
+        operator: The operator.
+        prometheus: URL of the Prometheus.
+        witness: Sees every change of replicas.
+    """
+
+    folder: Path
+    cluster: Cluster
+    operator: Operator
+    prometheus: str
+    witness: Witness
+
+    def resource(self, name: str) -> dict[str, Any]:
+        """Return a service as it is."""
+        found: dict[str, Any] = self.cluster.api.get(f"{SERVICES}/{name}")
+        return found
+
+    def status(self, name: str) -> dict[str, Any]:
+        """Return the status of a service, empty before the first look at it."""
+        found: dict[str, Any] = self.resource(name).get("status", {})
+        return found
+
+    def autoscaling(self, name: str) -> dict[str, Any]:
+        """Return what a service's status says of decisions."""
+        found: dict[str, Any] = self.status(name).get("autoscaling", {})
+        return found
+
+    def beside(self, given: str, called: str, **model: str) -> None:
+        """Create a service like a given one, another model in it."""
+        body = self.resource(given)
+        predictor = body["spec"]["predictor"]
+        changed = predictor | {"model": predictor["model"] | model}
+        made = {key: body[key] for key in ("apiVersion", "kind")}
+        made |= {"metadata": {"name": called}, "spec": body["spec"] | {"predictor": changed}}
+        done(self.cluster.api.ask("POST", SERVICES, made))
+
+    def condition(self, name: str, kind: str) -> tuple[str, str]:
+        """Return the status and the reason of a condition, empty where it is not there."""
+        for each in self.status(name).get("conditions", []):
+            if each["type"] == kind:
+                return each["status"], each["reason"]
+        return "", ""
+
+    def change(self, name: str, spec: dict[str, Any]) -> None:
+        """Change a service as a user's patch would."""
+        done(self.cluster.api.ask("PATCH", f"{SERVICES}/{name}", {"spec": spec}, kind=MERGE))
+
+    def objects(self, version: str, plural: str, name: str) -> list[dict[str, Any]]:
+        """Return what there is of a service."""
+        root = "/api/v1" if version == "v1" else f"/apis/{version}"
+        label = f"gpupilot.dev/service={name}"
+        found: list[dict[str, Any]] = self.cluster.api.get(
+            f"{root}/namespaces/default/{plural}?labelSelector={label}"
+        )["items"]
+        return found
+
+    def replicas(self, name: str) -> int:
+        """Return how many pods a service asks for."""
+        return sum(
+            each["spec"]["replicas"] for each in self.objects("apps/v1", "deployments", name)
+        )
+
+    def url(self, name: str) -> str:
+        """Return where users' requests to a service go."""
+        spec = self.cluster.api.get(f"/api/v1/namespaces/default/services/{name}")["spec"]
+        return f"http://{spec['clusterIP']}:8000"
+
+    @contextmanager
+    def load(self, name: str, trace: list[tuple[float, float]]) -> Iterator[Path]:
+        """Send requests along a trace of (seconds, requests a second), open loop, to its end.
+
+        Yields the file that holds every request afterwards.
+        """
+        rates = self.folder / f"{name}-{len(trace)}.trace.csv"
+        with rates.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("t_s", "rps"), *trace])
+        requests = rates.with_suffix(".requests.csv")
+        requests.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtests" / "open_loop.py")]
+        words = ("--headless", "--only-summary", "--host", self.url(name), "--trace", str(rates))
+        more = ("--warm-up", "0", "--requests", str(requests), "--lag-limit-ms", "1000")
+        with (self.folder / "locust.log").open("wb") as log:
+            process = subprocess.Popen([*command, *words, *more], stdout=log, stderr=log, cwd=ROOT)
+            try:
+                yield requests
+                assert process.wait(300) == 0, (self.folder / "locust.log").read_text("utf-8")[
+                    -3000:
+                ]
+            finally:
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Return the system, its operator started and no service yet."""
+    folder = tmp_path_factory.mktemp("e2e")
+    with ExitStack() as stack:
+        cluster = stack.enter_context(running.full(folder / "cluster"))
+        serving.provide(cluster.folder, print)
+        running.define(cluster, crd.crd())
+        body = {"metadata": {"name": operators.NAMESPACE}}
+        done(cluster.api.ask("POST", "/api/v1/namespaces", body))
+        pods = stack.enter_context(discovery.pods(cluster.kubeconfig))
+        process, url = observing.start(folder / "prometheus", observing.in_cluster(pods), print)
+        stack.callback(processes.stop, [process])
+        witness = Witness()
+        stack.enter_context(witness.watching(cluster.kubeconfig))
+        operator = operators.start(
+            folder / "operator-0",
+            cluster.kubeconfig,
+            url,
+            tick_seconds=str(TICK_S),
+            window_seconds=str(WINDOW_S),
+        )
+        stack.callback(operator.stop)
+        yield System(
+            folder=folder, cluster=cluster, operator=operator, prometheus=url, witness=witness
+        )
+
+
+@pytest.fixture(scope="session")
+def shop(system: System) -> str:
+    """Return the name of the sample's service, applied as the documentation says, and ready.
+
+    The first decision waits until what a pod carries is worked out, which is compiled once.
+    """
+    system.cluster.kubectl("apply", "-f", str(SAMPLE))
+    until(lambda: system.condition("shop", "Ready")[0] == "True", within_s=120.0)
+    until(lambda: system.condition("shop", "PolicyReady")[0] == "True", within_s=180.0)
+    return "shop"
+
+
+@pytest.fixture(scope="session")
+def requests() -> Callable[[Path], list[dict[str, str]]]:
+    """Return what reads the requests of a load."""
+
+    def read(path: Path) -> list[dict[str, str]]:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    return read
