@@ -23,6 +23,7 @@ from gpupilot_operator.facts import (
     Rung,
 )
 from gpupilot_operator.manual import manual_status
+from gpupilot_operator.pod import PORTS
 from gpupilot_operator.service import Service
 from gpupilot_operator.spec_autoscaling import Mode
 from gpupilot_operator.status_fields import (
@@ -33,6 +34,7 @@ from gpupilot_operator.status_fields import (
     Decision,
     InferenceServiceStatus,
     LatencyStatus,
+    ModelStatus,
 )
 
 _METRICS = {
@@ -107,9 +109,28 @@ def status_of(
             "selector": ",".join(f"{key}={value}" for key, value in service.selector().items()),
             "conditions": settled(before.conditions, told, generation=service.generation, now=now),
             "allocation": _allocation(facts.running),
+            "url": _url(service),
+            "model_status": _model_status(service, facts),
             "latency": _latency(facts.observed) if fresh else before.latency,
             "autoscaling": autoscaling,
         }
+    )
+
+
+def _url(service: Service) -> str | None:
+    """Return where requests go; a target's Service is somebody else's to name."""
+    if service.spec.predictor.model is None:
+        return None
+    return f"http://{service.name}.{service.namespace}.svc:{PORTS['http']}"
+
+
+def _model_status(service: Service, facts: Facts) -> ModelStatus | None:
+    """Return how far the model is: a pod is ready when its model answers."""
+    if service.spec.predictor.model is None:
+        return None
+    is_whole = facts.ready >= facts.running.replicas
+    return ModelStatus(
+        transition_status="UpToDate" if is_whole else "InProgress", copies=facts.ready
     )
 
 

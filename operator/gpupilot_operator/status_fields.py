@@ -55,9 +55,8 @@ class Condition(Part):
 class ModelStatus(Part):
     """How the model is in the pods, with KServe's names."""
 
-    transition_status: Text = Field(description="UpToDate, InProgress or BlockedByFailedLoad.")
+    transition_status: Text = Field(description="UpToDate once every pod answers, or InProgress.")
     copies: Count = Field(default=0, description="Pods that have it loaded.")
-    failure: Text | None = Field(default=None, description="What the last failed load said.")
 
 
 class AllocationStatus(Part):

@@ -213,3 +213,19 @@ def test_whatever_happens_the_same_again_is_no_change(service_of: Maker, made: l
         assert status_patch(status, again) is None
     assert status.autoscaling is not None
     assert len(status.autoscaling.history) <= HISTORY_MOST
+
+
+def test_where_requests_go_and_how_far_the_model_is(service_of: Maker) -> None:
+    begun = status_of(service_of(), facts(ready=1), NOTHING, NOW)
+    assert begun.url == "http://shop.prod.svc:8000"
+    assert begun.model_status is not None
+    assert (begun.model_status.transition_status, begun.model_status.copies) == ("InProgress", 1)
+    whole = status_of(service_of(), facts(ready=4), begun, NOW)
+    assert whole.model_status is not None
+    assert whole.model_status.transition_status == "UpToDate"
+
+
+def test_of_a_target_neither_is_said(service: Service) -> None:
+    told = status_of(service, facts(), NOTHING, NOW)
+    assert told.url is None
+    assert told.model_status is None
