@@ -18,7 +18,7 @@ from gpupilot_testbed.network import Network
 from gpupilot_testbed.starting import READY_WITHIN_S, Starting, start_control_plane
 from gpupilot_testbed.state import KUBECONFIG, ClusterState
 
-LIGHT_SERVICES = ("198.19.0.0/24", "198.19.0.1")
+LIGHT_SERVICES = ("198.19.0.0/20", "198.19.0.1")
 """ClusterIPs of a cluster whose services nobody reaches, and the first of them."""
 
 
