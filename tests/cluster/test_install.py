@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from gpupilot_testbed import running
 from gpupilot_testbed.api import done
 from gpupilot_testbed.running import Cluster, until
 
@@ -33,11 +35,12 @@ def said(cluster: Cluster, *words: str) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def installed(light: Cluster) -> Cluster:
-    """Return the cluster with the operator's objects applied; its pods run nothing."""
-    _, warned = said(light, "apply", "-k", str(DEPLOY / "operator"))
-    assert warned == ""
-    return light
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Return a cluster on which nothing was before; the operator's pods run nothing."""
+    with running.light(tmp_path_factory.mktemp("installed") / "cluster") as cluster:
+        _, warned = said(cluster, "apply", "-k", str(DEPLOY / "operator"))
+        assert warned == ""
+        yield cluster
 
 
 def test_applied_again_nothing_differs(installed: Cluster) -> None:
@@ -77,8 +80,8 @@ def test_the_pod_fits_openshifts_default(installed: Cluster) -> None:
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
 
 
-def test_monitoring_is_rendered(light: Cluster) -> None:
-    kinds = {each["kind"] for each in light.rendered(DEPLOY / "monitoring")}
+def test_monitoring_is_rendered(installed: Cluster) -> None:
+    kinds = {each["kind"] for each in installed.rendered(DEPLOY / "monitoring")}
     assert kinds == {"ServiceMonitor", "PrometheusRule", "ConfigMap"}
 
 
@@ -96,12 +99,12 @@ def test_the_api_server_knows_the_account(installed: Cluster) -> None:
     assert not answer["status"]["allowed"], "secrets are never read"
 
 
-def test_on_microk8s_one_replica_asks_its_prometheus(light: Cluster) -> None:
-    objects = {each["kind"]: each for each in light.rendered(DEPLOY / "microk8s")}
+def test_on_microk8s_one_replica_asks_its_prometheus(installed: Cluster) -> None:
+    objects = {each["kind"]: each for each in installed.rendered(DEPLOY / "microk8s")}
     assert objects["Deployment"]["spec"]["replicas"] == 1
     url = objects["ConfigMap"]["data"]["GPUPILOT_PROMETHEUS_URL"]
     assert url.endswith(".observability.svc:9090")
-    said(light, "apply", "--dry-run=server", "-k", str(DEPLOY / "microk8s"))
+    said(installed, "apply", "--dry-run=server", "-k", str(DEPLOY / "microk8s"))
 
 
 def test_the_edge_service_is_taken(defined: Cluster) -> None:

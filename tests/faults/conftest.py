@@ -129,7 +129,7 @@ class Served:
         whose = (self.namespace, self.name)
         return self.world.witness.since(whose, self.since_s if since_s is None else since_s)
 
-    def settles(self, wanted: Callable[[int], bool], *, within_s: float = 25.0) -> int:
+    def settles(self, wanted: Callable[[int], bool], *, within_s: float = 90.0) -> int:
         """Wait until the replicas asked for are as wanted and ready, and status says so."""
 
         def so() -> bool:

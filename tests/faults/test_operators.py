@@ -85,7 +85,7 @@ def test_a_leader_that_is_cut_off_is_followed_by_one_and_writes_no_more(
         took_s = time.monotonic() - cut_s
         first = scaled(world.kube)
         # it has yet to work out what a pod carries
-        shop.settles(lambda count: count >= 3, within_s=90.0)
+        shop.settles(lambda count: count >= 3)
     assert took_s < TAKE_OVER_S
     until(lambda: scaled(second) >= 1)
     shop.asked(4.5)
