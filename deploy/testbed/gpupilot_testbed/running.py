@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +13,6 @@ from typing import Any
 
 import yaml
 
-from gpupilot_agent.stack import processes
-from gpupilot_agent.stack.state import save
 from gpupilot_testbed import lifecycle
 from gpupilot_testbed.api import Api, done
 from gpupilot_testbed.state import KUBECONFIG, ClusterState
@@ -60,22 +57,6 @@ class Cluster:
         """Return the objects that a kustomization makes."""
         made = yaml.safe_load_all(self.kubectl("kustomize", str(folder)))
         return [each for each in made if each]
-
-    def restart(self, name: str) -> None:
-        """Kill a program of a light cluster and start it again, as it was started.
-
-        Raises:
-            StopIteration: There is no such program.
-        """
-        place, old = next(
-            (place, each) for place, each in enumerate(self.state.processes) if each.name == name
-        )
-        command = Path(f"/proc/{old.pid}/cmdline").read_text(encoding="utf-8").split("\0")[:-1]
-        os.kill(old.pid, signal.SIGKILL)
-        processes.stop([old])
-        self.state.processes[place] = processes.start(name, command, old.log)
-        save(self.folder, self.state)
-        self.api.close()
 
 
 @contextmanager
