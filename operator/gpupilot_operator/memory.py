@@ -164,6 +164,8 @@ def _note_others(record: Record, seen: Seen, now_s: float) -> None:
     record.attempts = [each for each in record.attempts if now_s - each[0] <= ATTEMPT_S]
     if before is None or running in (before, *(tried for _, tried in record.attempts)):
         return
+    # what we tried before somebody else's change does not explain what comes after it
+    record.attempts.clear()
     limits = seen.service.spec.limits
     record.guard = noted(record.guard, limits, before=before, after=running, now_s=now_s)
     autoscaling = seen.service.spec.autoscaling

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gpupilot_envs.live import LiveReading
@@ -34,17 +34,17 @@ RATIOS = st.one_of(NUMBERS, st.floats(0.0, 1.0))
 class Moment:
     """What happens between one tick and the next."""
 
-    elapsed_s: float
-    rate_rps: float | None
-    age_s: float | None
-    busy: float | None
-    attained: float | None
-    answers: bool
-    down: bool
-    refuses: bool
-    deaf: bool
-    by_others: int | None
-    comes_anew: bool
+    elapsed_s: float = 5.0
+    rate_rps: float | None = None
+    age_s: float | None = 1.0
+    busy: float | None = None
+    attained: float | None = None
+    answers: bool = False
+    down: bool = False
+    refuses: bool = False
+    deaf: bool = False
+    by_others: int | None = None
+    comes_anew: bool = False
 
 
 MOMENTS = st.builds(
@@ -75,6 +75,13 @@ SPECS: list[dict[str, Any]] = [
     {"policy": "Static"},
 ]
 SHOWN = ("annotations", "other_writer")
+OUR_COUNT_AFTER_A_HAND = [Moment()] * 7 + [
+    Moment(by_others=2),
+    *[Moment()] * 5,
+    Moment(by_others=2),
+    Moment(answers=True, by_others=5),
+]
+"""Somebody sets by hand what was asked for a moment before another hand: it is theirs, not ours."""
 
 
 def shop(shop_of: Maker, number: int, uid: str = "first") -> Any:
@@ -163,6 +170,7 @@ class Ledger:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(moments=st.lists(MOMENTS, min_size=10, max_size=25))
+@example(moments=OUR_COUNT_AFTER_A_HAND)
 def test_no_input_leads_out_of_the_envelope(
     shop_of: Maker, town_of: Maker, state_of: Callable[[], State], moments: list[Moment]
 ) -> None:
