@@ -24,22 +24,22 @@ def test_a_pod_without_a_node_has_no_kubelet() -> None:
 def test_what_was_said_once_is_not_said_again() -> None:
     fresh = pod(phase="Pending")
     assert not fake_pods.is_up_to_date(fresh)
-    said = fake_pods.running(fresh, address="198.18.254.9", now=NOW)
+    said = fake_pods.running(fresh, address="127.18.0.9", now=NOW)
     assert fake_pods.is_up_to_date({**fresh, "status": said})
 
 
 def test_changed_limits_are_something_new_to_say() -> None:
-    said = fake_pods.running(pod(), address="198.18.254.9", now=NOW)
+    said = fake_pods.running(pod(), address="127.18.0.9", now=NOW)
     changed = {**pod(), "status": said}
     changed["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "2"}}
     assert not fake_pods.is_up_to_date(changed)
 
 
 def test_a_pod_keeps_its_address_and_its_start() -> None:
-    first = fake_pods.running(pod(), address="198.18.254.9", now=NOW)
+    first = fake_pods.running(pod(), address="127.18.0.9", now=NOW)
     later = datetime(2026, 1, 2, 4, 0, 0, tzinfo=UTC)
-    second = fake_pods.running(pod(**first), address="198.18.254.10", now=later)
-    assert second["podIP"] == "198.18.254.9"
+    second = fake_pods.running(pod(**first), address="127.18.0.10", now=later)
+    assert second["podIP"] == "127.18.0.9"
     assert second["startTime"] == "2026-01-02T03:04:05Z"
 
 

@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from gpupilot_envs.errors import StackFailed
+from gpupilot_operator import triton_control
+from gpupilot_operator.plan import Batching
 from gpupilot_testbed import fake_pods, lifecycle
 from gpupilot_testbed.__main__ import run
 from gpupilot_testbed.api import STRATEGIC, Api, done
@@ -106,6 +108,14 @@ def test_a_fake_pod_follows_changed_limits(light: Cluster, namespace: str) -> No
         return light.api.get(where)["status"]["containerStatuses"][0]["resources"]["limits"]["cpu"]
 
     until(lambda: said() == "400m")
+
+
+def test_a_fake_pod_loads_what_it_is_told_to(light: Cluster, namespace: str) -> None:
+    deploy(light, namespace, 1)
+    until(lambda: [each["status"]["phase"] for each in pods(light, namespace)] == ["Running"])
+    address = pods(light, namespace)[0]["status"]["podIP"]
+    batching = Batching(instances=2, batch_max=8, queue_delay_us=0)
+    assert triton_control.load(address, "shop", batching) is None
 
 
 def test_a_second_cluster_in_the_same_folder_is_refused(light: Cluster) -> None:

@@ -10,6 +10,7 @@ from gpupilot_testbed.certificates import Authority, Pair, service_account_key
 
 LOOPBACK = "127.0.0.1"
 API_SERVICE = "kubernetes.default.svc"
+NO_ENDPOINTS = ("endpoints", "endpointslice", "endpointslice-mirroring")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,9 +142,10 @@ def api_server(
 
 
 def controller_manager(
-    program: Path, endpoints: Endpoints, keys: Identities, kubeconfig: Path
+    program: Path, endpoints: Endpoints, keys: Identities, kubeconfig: Path, *, light: bool
 ) -> list[str]:
     """Return the command of the controller manager."""
+    off = NO_ENDPOINTS if light else ()
     return [
         str(program),
         f"--kubeconfig={kubeconfig}",
@@ -161,6 +163,8 @@ def controller_manager(
         # an HPA beside us decides at the pace of a test
         "--horizontal-pod-autoscaler-sync-period=2s",
         "--horizontal-pod-autoscaler-downscale-stabilization=5s",
+        # no Endpoints may hold a loopback address, and nobody asks a light cluster for them
+        "--controllers=" + ",".join(["*", *(f"-{name}-controller" for name in off)]),
         "--profiling=false",
     ]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 START_ANNOTATION = "testbed.gpupilot.dev/start-seconds"
 """Seconds a fake pod takes from its node to ready: image, model and warm-up in one number."""
-PODS_ADDRESS = "198.18.254.{}"
 POD_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready")
 
 

@@ -1,7 +1,8 @@
 """``python -m gpupilot_testbed.faker``: the kubelet's part for nodes that are not there.
 
 Says that nodes are alive, that pods placed on them run (after the start time their annotation
-asks for), follows changed limits, and lets go of pods that are told to end.
+asks for), follows changed limits, and lets go of pods that are told to end. A pod that is asked to
+load a model does so.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gpupilot_testbed import fake_pods
+from gpupilot_testbed import fake_pods, fake_triton
 from gpupilot_testbed.api import MERGE, STRATEGIC, Api, done
 
 HEARTBEAT_S = 10.0
@@ -41,9 +42,15 @@ def node_names(count: int) -> list[str]:
 class Kubelets:
     """Every fake node's kubelet in one: reads changes of pods, writes what would come of them."""
 
-    def __init__(self, api: Api) -> None:
-        """Begin with nothing known."""
+    def __init__(self, api: Api, address: str) -> None:
+        """Begin with nothing known.
+
+        Args:
+            api: Of the cluster.
+            address: Of every pod, as with pods in the network of one node.
+        """
         self._api = api
+        self._address = address
         self._due: list[tuple[float, int, dict[str, Any]]] = []
         self._count = 0
         self._waiting: set[str] = set()
@@ -65,21 +72,20 @@ class Kubelets:
     def act(self, *, now_s: float) -> float | None:
         """Say what is due; return when the next is, ``None`` where nothing is planned."""
         while self._due and self._due[0][0] <= now_s:
-            _, number, pod = self._due[0]
-            self._say(pod, number)  # before it is forgotten: the API server may be away
+            _, _, pod = self._due[0]
+            self._say(pod)  # before it is forgotten: the API server may be away
             heapq.heappop(self._due)
             self._waiting.discard(pod["metadata"]["uid"])
         return self._due[0][0] if self._due else None
 
-    def _say(self, pod: dict[str, Any], number: int) -> None:
+    def _say(self, pod: dict[str, Any]) -> None:
         """Write one pod's status, or let go of it; a pod that has gone meanwhile is no error."""
         where = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
         if fake_pods.is_ending(pod):
             options = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod["metadata"]["uid"]}}
             self._api.ask("DELETE", where, options)
             return
-        address = fake_pods.PODS_ADDRESS.format(number % 254 + 1)
-        status = fake_pods.running(pod, address=address, now=datetime.now(UTC))
+        status = fake_pods.running(pod, address=self._address, now=datetime.now(UTC))
         self._api.ask("PATCH", f"{where}/status", {"status": status}, kind=STRATEGIC)
 
 
@@ -117,11 +123,11 @@ def heartbeat(api: Api, names: list[str]) -> None:
 def run(kubeconfig: Path, *, nodes: int, gpus: int) -> None:
     """Play the kubelets until ended."""
     names, seen = node_names(nodes), SimpleQueue[dict[str, Any]]()
-    with Api(kubeconfig) as api, Api(kubeconfig) as watching:
+    with Api(kubeconfig) as api, Api(kubeconfig) as watching, fake_triton.served() as address:
         register(api, names, gpus=gpus)
         heartbeat(api, names)
         threading.Thread(target=_follow, args=(watching, seen), daemon=True).start()
-        _work(Kubelets(api), seen, api, names)
+        _work(Kubelets(api, address), seen, api, names)
 
 
 def _follow(watching: Api, seen: SimpleQueue[dict[str, Any]]) -> None:

@@ -96,7 +96,9 @@ def _start_controllers(starting: Starting) -> None:
     endpoints, found = starting.endpoints, starting.kubernetes
     manager = starting.identity("controller-manager", "system:kube-controller-manager")
     program = found / "kube-controller-manager"
-    command = control_plane.controller_manager(program, endpoints, starting.keys, manager)
+    command = control_plane.controller_manager(
+        program, endpoints, starting.keys, manager, light=starting.kept.light
+    )
     starting.run("kube-controller-manager", command)
     scheduler = starting.identity("scheduler", "system:kube-scheduler")
     command = control_plane.scheduler(found / "kube-scheduler", endpoints, scheduler)
