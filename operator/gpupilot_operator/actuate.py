@@ -16,7 +16,18 @@ from gpupilot_operator.kinds import BY_KIND, Kind
 from gpupilot_operator.kube import APPLY, JSON_PATCH, MERGE, STRATEGIC, Answer, Connection, Request
 from gpupilot_operator.logs import FIELDS
 from gpupilot_operator.service import Service
-from gpupilot_operator.steps import Grant, Load, Make, Remove, Repair, Resized, Scale, Step
+from gpupilot_operator.steps import (
+    Grant,
+    Load,
+    Make,
+    Remove,
+    Repair,
+    Resized,
+    Scale,
+    Step,
+    named,
+    performed,
+)
 from gpupilot_operator.views import BATCHING, Limits, Name
 
 BY_US = {"fieldManager": naming.FIELD_MANAGER}
@@ -78,8 +89,8 @@ class Actuator:
             first = first or wrong
             if wrong is None:
                 done += 1
-                said = {"service": service.key, "step": type(step).__name__}
-                _log.info("done", extra={FIELDS: said})
+                said = f"{service.key}: {performed(step)}"
+                _log.info(said, extra={FIELDS: {"service": service.key}})
             elif not isinstance(step, Resized):
                 break
         return Outcome(done=done, wrong=first)
@@ -122,15 +133,13 @@ class Actuator:
         """Apply a manifest; what another changed in our fields is taken back, and said."""
         answer = self._applied(manifest, BY_US)
         if answer.status == HTTPStatus.CONFLICT and _is_about_fields(answer):
-            _log.warning(
-                "taking back what another changed",
-                extra={FIELDS: {"object": _named(manifest), "conflict": answer.wrong}},
-            )
+            said = f"{named(manifest)}: taking back what another changed: {answer.wrong}"
+            _log.warning(said, extra={FIELDS: {"object": named(manifest)}})
             answer = self._applied(manifest, {**BY_US, "force": "true"})
         if _is_of_an_end(answer):
             return None
         if answer.refused:
-            return f"{_named(manifest)}: {answer.wrong}"
+            return f"{named(manifest)}: {answer.wrong}"
         self._made(BY_KIND[manifest["kind"]], answer.body)
         return None
 
@@ -203,8 +212,8 @@ class Actuator:
             return
         with self._lock:
             self._told.pop(step.pod.at, None)
-        said = {"service": service.key, "pod": step.pod.at.name, "wrong": wrong}
-        _log.warning("not told how to serve", extra={FIELDS: said})
+        said = f"{service.key}: Pod/{step.pod.at.name} was not told how to serve: {wrong}"
+        _log.warning(said, extra={FIELDS: {"service": service.key}})
 
     def _load(self, step: Load) -> str | None:
         if step.pod.address is None:
@@ -244,10 +253,6 @@ def _is_about_fields(answer: Answer) -> bool:
 def _causes(answer: Answer) -> list[str]:
     details = answer.body.get("details") if isinstance(answer.body, Mapping) else None
     return [each.get("reason", "") for each in (details or {}).get("causes") or ()]
-
-
-def _named(manifest: Mapping[str, Any]) -> str:
-    return f"{manifest['kind']}/{manifest['metadata']['name']}"
 
 
 def _written(limits: Limits) -> dict[str, str]:

@@ -7,7 +7,8 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
@@ -21,13 +22,26 @@ from gpupilot_operator.ports import Change, Event, Seen, Telling
 from gpupilot_operator.reconcile import carried, reconciled
 from gpupilot_operator.service import Service
 from gpupilot_operator.store import Store
-from gpupilot_operator.views import Name
+from gpupilot_operator.views import Name, Resource
 
 WORKERS = 16
 """Requests side by side: what 100 changes within a second need, and an API server takes easily."""
-NOT_AS_ASKED = "ReconcileFailed"
-"""Reason of the event that says why objects are not as a resource asks."""
+LASTING = timedelta(seconds=30)
+"""What keeps objects from being as asked for as long is no passing failure of a request."""
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complaint:
+    """What keeps the objects of a service from being as its resource asks.
+
+    Attributes:
+        said: In a sentence.
+        since: Since when, in UTC.
+    """
+
+    said: str
+    since: datetime
 
 
 class KubeCluster:
@@ -58,7 +72,7 @@ class KubeCluster:
         self._now = now
         self._actuator = Actuator(connection, lambda kind, body: store.see(kind, None, body))
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="kube")
-        self._complaints: dict[Name, str] = {}
+        self._complaints: dict[Name, Complaint] = {}
         self._locks: defaultdict[Name, threading.Lock] = defaultdict(threading.Lock)
 
     def close(self) -> None:
@@ -68,7 +82,9 @@ class KubeCluster:
 
     def services(self) -> tuple[Seen, ...]:
         """Return every service that something runs for."""
-        return self._store.services()
+        found = self._store.services()
+        # most of the time there is none
+        return tuple(map(self._with_complaint, found)) if self._complaints else found
 
     def carry_out(self, changes: Sequence[Change]) -> Mapping[str, str | None]:
         """Make the changes side by side; return by key what went wrong."""
@@ -112,25 +128,38 @@ class KubeCluster:
             if resource is None:
                 return Outcome()
             now = self._now()
-            patch = telling.unready(resource, known, now)
-            if patch is not None:
-                return Outcome(done=1, wrong=self._patch_status(at, patch))
-            if known is None:
-                return Outcome()
-            steps = reconciled(known, self._platform(), now)
-            outcome = self._actuator.perform(known.service, steps)
-            self._complain(at, known.service, outcome.wrong)
-            return outcome
+            outcome = Outcome()
+            if known is not None:
+                steps = reconciled(known, self._platform(), now)
+                outcome = self._actuator.perform(known.service, steps)
+            why = telling.objection(resource, known, outcome.wrong)
+            self._complain(resource, why, now)
+            patch = telling.unready(resource, known, why, now)
+            if patch is None:
+                return outcome
+            wrong = self._patch_status(at, patch)
+            return Outcome(done=outcome.done + 1, wrong=outcome.wrong or wrong)
 
-    def _complain(self, at: Name, service: Service, wrong: str | None) -> None:
+    def _complain(self, resource: Resource, why: Event | None, now: datetime) -> None:
         """Say once, in the log and in an event, what keeps a service from being as it is asked."""
+        at = resource.at
         before = self._complaints.pop(at, None)
-        if wrong is None:
+        if why is None:
             return
-        self._complaints[at] = wrong
-        if wrong != before:
-            _log.warning("not as asked", extra={FIELDS: {"service": service.key, "wrong": wrong}})
-            self._post(at, service.uid, Event(reason=NOT_AS_ASKED, message=wrong, warning=True))
+        if before is not None and before.said == why.message:
+            self._complaints[at] = before
+            return
+        self._complaints[at] = Complaint(said=why.message, since=now)
+        key = f"{at.namespace}/{at.name}"
+        _log.warning(f"{key}: {why.message}", extra={FIELDS: {"service": key}})
+        self._post(at, resource.uid, why)
+
+    def _with_complaint(self, seen: Seen) -> Seen:
+        at = Name(namespace=seen.service.namespace, name=seen.service.name)
+        complaint = self._complaints.get(at)
+        if complaint is None or self._now() - complaint.since < LASTING:
+            return seen
+        return replace(seen, refused=complaint.said)
 
     def _patch_status(self, at: Name, patch: Mapping[str, Any]) -> str | None:
         answer = self._connection.send(

@@ -18,7 +18,7 @@ from gpupilot_operator.events import events_of
 from gpupilot_operator.facts import Facts, Observed, says_more
 from gpupilot_operator.judging import judge, shadow_grant
 from gpupilot_operator.logged import noted_of
-from gpupilot_operator.manual import Hand
+from gpupilot_operator.manual import PAUSE, Hand
 from gpupilot_operator.memory import State
 from gpupilot_operator.plan import Plan, planned
 from gpupilot_operator.ports import Change, Ports, Seen, Telling
@@ -95,6 +95,9 @@ def _facts(case: Case, reading: LiveReading | None) -> Facts:
         observed=_observed(case, reading),
         other_writer=seen.other_writer,
         hand=case.hand,
+        pause=seen.annotations.get(PAUSE),
+        trouble=seen.trouble,
+        refused=seen.refused,
         proof=standing.proof,
     )
 
@@ -170,6 +173,7 @@ def _telling(
     """Return what is to be written of a service; ``None`` where nothing is new."""
     record, seen = case.record, case.seen
     events = events_of(
+        seen.service,
         record.facts,
         facts,
         plan if failure is None else None,

@@ -7,21 +7,32 @@ from collections.abc import Iterator
 from gpupilot_operator.facts import Cause, Facts, MetricsState, PolicyState, Rung
 from gpupilot_operator.plan import Plan
 from gpupilot_operator.ports import Event
+from gpupilot_operator.saying import (
+    cause_sentence,
+    metrics_sentence,
+    policy_sentence,
+    rung_sentence,
+)
+from gpupilot_operator.service import Service
+
+_WORTH = frozenset(Cause) - {Cause.IN_CHARGE, Cause.PROOF, Cause.UNSIZED}
+"""Causes to look at: an unproven policy is the ordinary state of a new service."""
 
 
 def events_of(
-    before: Facts | None, after: Facts, plan: Plan | None, failure: str | None
+    service: Service, before: Facts | None, after: Facts, plan: Plan | None, failure: str | None
 ) -> tuple[Event, ...]:
     """Return what is worth an event, in the order it came about.
 
     Args:
+        service: The resource.
         before: What the last tick found out; ``None`` at the first look after a start, at which
             only what is done is told.
         after: What this one found out.
         plan: What was changed, or tried to.
         failure: Why that went wrong; ``None`` where it did not, or where it has been told.
     """
-    told = [] if before is None else list(_changes(before, after))
+    told = [] if before is None else list(_changes(service, before, after))
     if failure is not None:
         said = f"the change was not carried out: {failure}"
         told.append(Event(reason="ScalingFailed", message=said, warning=True))
@@ -30,16 +41,14 @@ def events_of(
     return tuple(told)
 
 
-def _changes(before: Facts, after: Facts) -> Iterator[Event]:
+def _changes(service: Service, before: Facts, after: Facts) -> Iterator[Event]:
     if before.metrics is not after.metrics:
         yield _metrics(after.metrics)
-    if before.policy is not after.policy and PolicyState.MEASURING not in (
-        before.policy,
-        after.policy,
-    ):
-        yield _policy(after)
-    if (before.rung, before.cause) != (after.rung, after.cause):
-        yield _rung(before, after)
+    if not _is_measuring(before, after):
+        if before.policy is not after.policy:
+            yield _policy(service, after)
+        if (before.rung, before.cause) != (after.rung, after.cause):
+            yield _rung(before, after)
     if before.other_writer != after.other_writer and after.other_writer is not None:
         said = f"{after.other_writer} sets the replicas too: nothing is changed until one goes"
         yield Event(reason="ReplicaConflict", message=said, warning=True)
@@ -47,28 +56,30 @@ def _changes(before: Facts, after: Facts) -> Iterator[Event]:
         yield _hand(after)
 
 
+def _is_measuring(before: Facts, after: Facts) -> bool:
+    """Whether it is still being worked out what a pod carries, or just was and all is well."""
+    done = before.policy is PolicyState.MEASURING and after.policy.is_sized
+    return after.policy is PolicyState.MEASURING or (done and after.cause not in _WORTH)
+
+
 def _metrics(state: MetricsState) -> Event:
-    if state is MetricsState.FOUND:
-        return Event(reason="MetricsAvailable", message="readings are fresh again")
-    said = "the newest reading is too old" if state is MetricsState.STALE else "no series answers"
-    return Event(reason=state.value, message=f"{said}: nothing is scaled down", warning=True)
+    found = state is MetricsState.FOUND
+    reason = "MetricsAvailable" if found else state.value
+    return Event(reason=reason, message=metrics_sentence(state), warning=not found)
 
 
-def _policy(after: Facts) -> Event:
-    more = f": {after.policy_said}" if after.policy_said else ""
-    if after.policy.may_act:
-        return Event(reason="PolicyReady", message=f"{after.policy.value}{more}")
-    return Event(reason="PolicyNotReady", message=f"{after.policy.value}{more}", warning=True)
+def _policy(service: Service, after: Facts) -> Event:
+    ready = after.policy.may_act
+    reason = "PolicyReady" if ready else "PolicyNotReady"
+    return Event(reason=reason, message=policy_sentence(service, after), warning=not ready)
 
 
 def _rung(before: Facts, after: Facts) -> Event:
     if after.rung is Rung.POLICY:
-        said = f"the policy decides again, after {before.cause.value}"
+        said = f"{rung_sentence(after)}; no longer so: {cause_sentence(before.cause)}"
         return Event(reason="FallbackDeactivated", message=said)
-    # an unproven policy is the ordinary state of a new service, and no reason to look
-    worth = after.cause not in (Cause.PROOF, Cause.UNSIZED)
-    said = f"{after.rung.value}: {after.cause.value}"
-    return Event(reason="FallbackActivated", message=said, warning=worth)
+    worth = after.cause in _WORTH
+    return Event(reason="FallbackActivated", message=rung_sentence(after), warning=worth)
 
 
 def _hand(after: Facts) -> Event:
@@ -98,7 +109,7 @@ def _done(plan: Plan, after: Facts) -> Iterator[Event]:
     if plan.batching is not None:
         batching = plan.batching
         said = (
-            f"{batching.instances} instances, batches up to {batching.batch_max} after "
-            f"{batching.queue_delay_us} us"
+            f"instances: {batching.instances}, batches of at most {batching.batch_max} that wait "
+            f"at most {batching.queue_delay_us} us"
         )
         yield Event(reason="BatchingChanged", message=f"{said}, asked for by {grant.policy}")

@@ -109,6 +109,13 @@ class Grant:
     reasons: tuple[Reason, ...]
     policy: str
 
+    @property
+    def sentence(self) -> str:
+        """The decision as a person reads it, with the limit that bit first."""
+        asked, granted = self.asked.replicas, self.granted.replicas
+        said = f"{self.policy} asked for {asked}, {granted} granted: {self.reasons[0].meaning}"
+        return self.reasons[0].meaning if Reason.NOBODY_DECIDES in self.reasons else said
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
@@ -128,6 +135,9 @@ class Facts:
         observed: Users' latency; ``None`` where it is not known.
         other_writer: Who else sets the replicas, such as ``HorizontalPodAutoscaler/shop``.
         hand: A count set by hand that is kept for its time.
+        pause: What the annotation that pauses says; ``None`` without one.
+        trouble: Why pods do not answer, as far as the cluster says.
+        refused: What has kept its objects from being as it asks for a while.
         proof: What is known of the gate; ``None`` of a classical policy.
     """
 
@@ -144,6 +154,9 @@ class Facts:
     observed: Observed | None = None
     other_writer: str | None = None
     hand: Hand | None = None
+    pause: str | None = None
+    trouble: str | None = None
+    refused: str | None = None
     proof: ProofStatus | None = None
 
 

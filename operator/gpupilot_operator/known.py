@@ -105,8 +105,18 @@ def seen(known: Known) -> Seen | None:
         set_by_hand=known.service.spec.predictor.replicas,
         quota_milli=quota_milli(known.quotas, known.service.spec.gpu),
         other_writer=known.other_writer,
+        trouble=trouble(known),
         artefacts=_artefacts(known.service, known.files),
     )
+
+
+def trouble(known: Known) -> str | None:
+    """Return why pods of a service do not answer, as far as the cluster says."""
+    newest = known.newest
+    if newest is not None and newest.failure is not None:
+        return newest.failure
+    stuck = [(pod.at.name, pod.trouble) for pod in known.pods if pod.trouble and not pod.ending]
+    return ": ".join(min(stuck)) if stuck else None
 
 
 def quota_milli(quotas: Sequence[Mapping[str, Any]], gpu: Gpu) -> int | None:

@@ -32,16 +32,14 @@ class Narrator:
     def _tell_troubles(self, found: dict[str, str]) -> None:
         for who, what in found.items():
             if self._troubles.get(who) != what:
-                _LOG.warning(what, extra={FIELDS: {"of": who}})
+                _LOG.warning(f"{who}: {what}", extra={FIELDS: {"of": who}})
         for who in self._troubles.keys() - found.keys():
-            _LOG.info("the trouble is over", extra={FIELDS: {"of": who}})
+            _LOG.info(f"{who}: the trouble is over", extra={FIELDS: {"of": who}})
         self._troubles = found
 
 
 def _sentence(report: ServiceReport, grant: Grant) -> str:
-    asked, granted = grant.asked.replicas, grant.granted.replicas
-    key = report.seen.service.key
-    return f"{key}: {grant.policy} asked for {asked}, {granted} granted: {grant.reasons[0].meaning}"
+    return f"{report.seen.service.key}: {grant.sentence}"
 
 
 def _fields(report: ServiceReport) -> dict[str, Any]:

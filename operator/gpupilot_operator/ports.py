@@ -56,6 +56,9 @@ class Seen:
         quota_milli: GPU that all services of its namespace may hold together, in thousandths, as
             a ResourceQuota says; ``None`` where none does.
         other_writer: Who else sets the replicas, such as ``HorizontalPodAutoscaler/shop``.
+        trouble: Why pods do not answer, as far as the cluster says; ``None`` where nothing is
+            known to be wrong.
+        refused: What has kept its objects from being as it asks for a while.
         artefacts: Files it refers to.
     """
 
@@ -69,6 +72,8 @@ class Seen:
     set_by_hand: int | None = None
     quota_milli: int | None = None
     other_writer: str | None = None
+    trouble: str | None = None
+    refused: str | None = None
     artefacts: Artefacts = field(default=Artefacts())
 
 

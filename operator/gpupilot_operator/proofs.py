@@ -20,8 +20,9 @@ from gpupilot_agent.proof import Proof
 from gpupilot_envs.errors import BundleRefused
 from gpupilot_operator.conditions import written
 from gpupilot_operator.facts import PolicyState
-from gpupilot_operator.manual import overrides_gate
+from gpupilot_operator.manual import OVERRIDE, overrides_gate
 from gpupilot_operator.ports import Seen
+from gpupilot_operator.service import SERVICE_LABEL
 from gpupilot_operator.spec_autoscaling import DAY_S, PolicyKind
 from gpupilot_operator.status_fields import ProofStatus
 
@@ -81,7 +82,8 @@ def candidate_of(seen: Seen, otherwise: Candidate) -> Candidate:
         return replace(otherwise, refused=found) if isinstance(found, str) else found
     if ref is None:
         return otherwise
-    return replace(otherwise, refused=f"ConfigMap {ref.config_map!r} has no key {ref.key!r}")
+    said = f"no ConfigMap {ref.config_map!r} with the label {SERVICE_LABEL} has a key {ref.key!r}"
+    return replace(otherwise, refused=said)
 
 
 @lru_cache(maxsize=64)
@@ -116,14 +118,21 @@ def standing_of(seen: Seen, candidate: Candidate, now_s: float) -> Standing:
     if state is not PolicyState.PROVEN and overrides_gate(seen.annotations):
         overridden = proof.model_copy(update={"overridden": True})
         return Standing(state=PolicyState.OVERRIDDEN, proof=overridden, said=proof.summary)
-    return Standing(state=state, proof=proof, said=proof.summary)
+    return Standing(state=state, proof=proof, said=proof.summary + _misspelt(seen))
+
+
+def _misspelt(seen: Seen) -> str:
+    """Return what is to be said of an annotation that was meant to override and does not."""
+    said = seen.annotations.get(OVERRIDE, "false")
+    plain = said.strip().lower() in ("true", "false")
+    return "" if plain else f"; the annotation {OVERRIDE}={said} does nothing: only true does"
 
 
 def _judged(
     seen: Seen, candidate: Candidate, max_age_days: int, now_s: float
 ) -> tuple[PolicyState, ProofStatus]:
     if seen.artefacts.proof is None:
-        summary = "no ConfigMap holds a proof.json: run gpupilot gate"
+        summary = f"no ConfigMap with the label {SERVICE_LABEL} has a proof.json: see gpupilot gate"
         return PolicyState.UNPROVEN, ProofStatus(verdict="none", summary=summary)
     found = _read(seen.artefacts.proof)
     if isinstance(found, str):

@@ -10,10 +10,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from gpupilot_envs.reasons import Reason
 from gpupilot_operator.facts import Facts
 from gpupilot_operator.report import ServiceReport, TickReport
+from gpupilot_operator.saying import conditions_of
 from gpupilot_operator.service import Service
 from gpupilot_operator.spec_fields import seconds
 from gpupilot_operator.spec_gpu import WHOLE_GPU_MILLI
-from gpupilot_operator.status import conditions_of
 
 LABELS = ("namespace", "inferenceservice")
 """Whose series it is; scraped with ``honorLabels``, as ``namespace`` is also a target's label."""

@@ -24,7 +24,7 @@ from gpupilot_envs.serving.capacity import Capacity, capacity
 from gpupilot_envs.serving.measure import allocation_of
 from gpupilot_operator.facts import PolicyState
 from gpupilot_operator.ports import Seen
-from gpupilot_operator.service import Service
+from gpupilot_operator.service import SERVICE_LABEL, Service
 
 Answer = TypeVar("Answer", covariant=True)
 
@@ -155,7 +155,7 @@ def profile_of(seen: Seen) -> ServiceProfile | Unsized:
         said = "spec.autoscaling.profile names none, so it is not known what a replica carries"
     else:
         known = ", ".join(embedded.names())
-        said = f"there is no ConfigMap with profile {name!r}, and shipped are {known}"
+        said = f"{name!r} is no ConfigMap with the label {SERVICE_LABEL}, and shipped are {known}"
     return Unsized(state=PolicyState.PROFILE_MISSING, said=said)
 
 

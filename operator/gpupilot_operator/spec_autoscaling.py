@@ -43,7 +43,10 @@ class Controller(StrEnum):
 class PolicyRef(Part):
     """A policy bundle of one's own, pinned by its digest."""
 
-    config_map: Name = Field(description="ConfigMap in this namespace that holds the bundle.")
+    config_map: Name = Field(
+        description="ConfigMap in this namespace that holds the bundle, with the label "
+        "gpupilot.dev/service: <name of this resource>."
+    )
     key: Annotated[
         str,
         worded(
@@ -106,7 +109,9 @@ class Fallback(Part):
     """What decides when the policy cannot, and what is safe when nothing can."""
 
     controller: Controller = Field(
-        default=Controller.QUEUEING, description="Who decides when the policy may not."
+        default=Controller.QUEUEING,
+        description="Who decides when the policy may not: the Queueing controller, or nobody: "
+        "Hold keeps what runs.",
     )
     replicas: Annotated[int, Field(ge=1, le=STEPS_MOST)] | None = Field(
         default=None,
@@ -149,12 +154,19 @@ class Autoscaling(Part):
         description="Observe decides and shows, changes nothing; Act carries out; Paused does "
         "neither. A learned policy acts only with a passed gate.",
     )
-    policy: PolicyKind = Field(default=PolicyKind.LEARNED, description="Who decides.")
+    policy: PolicyKind = Field(
+        default=PolicyKind.LEARNED,
+        description="Who decides: a Learned policy, the Queueing controller it moves around, the "
+        "rules of HPA, KEDA or KPA, or a Static count (fallback.replicas).",
+    )
     policy_ref: PolicyRef | None = Field(
         default=None, description="A bundle of one's own; default: the one that is shipped."
     )
     profile: Text | None = Field(
-        default=None, description="Service profile: one that is shipped, or a ConfigMap's name."
+        default=None,
+        description="Service profile: what a pod carries. One that is shipped, such as "
+        "mobilenetv4-edge, or the name of a ConfigMap with the label gpupilot.dev/service and a "
+        "key profile.yaml, written by `gpupilot calibrate`.",
     )
     manual_hold_seconds: int = Field(
         default=900, ge=0, le=DAY_S, description="How long a count set by hand is kept."

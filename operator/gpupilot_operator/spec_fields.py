@@ -108,5 +108,13 @@ Percent = Annotated[
     Field(pattern=DECIMAL),
     WithJsonSchema(_int_or_string(DECIMAL, "must be a number such as 99 or '99.5'")),
 ]
+Image = Annotated[
+    str,
+    worded(
+        r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$",
+        "must be an image, such as nvcr.io/nvidia/tritonserver:24.10-py3",
+        most=1024,
+    ),
+]
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 Text = Annotated[str, Field(max_length=1024)]

@@ -75,7 +75,11 @@ class Gpu(Part):
             most=128,
         ),
     ] = Field(default="nvidia.com/gpu", description="Resource a device plugin offers on the nodes.")
-    sharing: Sharing = Field(default=Sharing.NONE, description="How a GPU is shared.")
+    sharing: Sharing = Field(
+        default=Sharing.NONE,
+        description="How a GPU is shared: None, TimeSlicing, MPS, MIG or HAMi; it must be set up "
+        "on the nodes.",
+    )
     min_share_milli: int = Field(
         default=WHOLE_GPU_MILLI, ge=1, le=WHOLE_GPU_MILLI, description="Least share of a pod."
     )

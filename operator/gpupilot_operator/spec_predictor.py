@@ -7,9 +7,10 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from gpupilot_operator.spec_fields import Name, Part, Quantity, Text, rule, rules, worded
+from gpupilot_operator.spec_fields import Image, Name, Part, Quantity, Text, rule, rules, worded
 
 MAX_REPLICAS = 1000
+_NAMED = ("cpu", "memory", "ephemeral-storage")
 DEFAULT_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
 DEFAULT_GATEWAY = "docker.io/envoyproxy/envoy:distroless-v1.40.0"
 
@@ -42,14 +43,22 @@ class Resources(Part):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            rule(
-                "!has(self.limits) || self.limits.all(name, !name.contains('/'))",
-                "GPUs and other devices are asked for by spec.gpu: keep cpu and memory here",
-                path=".limits",
+            *(
+                rule(
+                    f"!has(self.{part}) || self.{part}.all(name, name in {list(_NAMED)})",
+                    "GPUs and other devices are asked for by spec.gpu: keep cpu, memory and "
+                    "ephemeral-storage here",
+                    path=f".{part}",
+                )
+                for part in ("limits", "requests")
             ),
             rule(
-                "!has(self.requests) || self.requests.all(name, !name.contains('/'))",
-                "GPUs and other devices are asked for by spec.gpu: keep cpu and memory here",
+                "!has(self.limits) || !has(self.requests) || self.requests.all(name, "
+                "!(name in self.limits) || !isQuantity(string(self.requests[name])) || "
+                "!isQuantity(string(self.limits[name])) || "
+                "!quantity(string(self.requests[name])).isGreaterThan("
+                "quantity(string(self.limits[name]))))",
+                "must not exceed limits",
                 path=".requests",
             ),
         )
@@ -83,7 +92,7 @@ class Model(Part):
     storage_uri: Annotated[
         str,
         worded(
-            r"^(pvc|s3|gs|https|hf|oci)://[^\s]+$",
+            r"^(pvc://[a-z0-9][-a-z0-9.]*(/[^\s]*)?|(s3|gs|https|hf|oci)://[^\s/][^\s]*)$",
             "must be a URI: pvc://<claim>/<path>, s3://, gs://, https://, hf:// or oci://",
             most=1024,
         ),
@@ -91,7 +100,7 @@ class Model(Part):
         description="Where Triton's model repository lies: pvc://<claim>/<path>, or an s3, gs, "
         "https, hf or oci URI that an init container copies."
     )
-    image: Text = Field(default=DEFAULT_IMAGE, description="Image of Triton.")
+    image: Image = Field(default=DEFAULT_IMAGE, description="Image of Triton.")
     service_account_name: Name | None = Field(
         default=None, description="Account whose secrets open the storage; never a secret here."
     )
@@ -154,7 +163,7 @@ class Gateway(Part):
         description="Without it latency comes from Triton's own summaries: the worst pod's, "
         "without rejected requests, and status says so.",
     )
-    image: Text = Field(default=DEFAULT_GATEWAY, description="Image of Envoy, 1.40 or later.")
+    image: Image = Field(default=DEFAULT_GATEWAY, description="Image of Envoy, 1.40 or later.")
     resources: Resources = Field(
         default=Resources(
             requests={"cpu": "100m", "memory": "64Mi"}, limits={"cpu": "1", "memory": "256Mi"}

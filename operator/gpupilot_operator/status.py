@@ -12,64 +12,22 @@ from typing import Any
 
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.reasons import Reason
-from gpupilot_operator.conditions import Told, read_time, settled, written
-from gpupilot_operator.facts import (
-    Cause,
-    Facts,
-    Grant,
-    MetricsState,
-    Observed,
-    PolicyState,
-    Rung,
-)
+from gpupilot_operator.conditions import read_time, settled, written
+from gpupilot_operator.facts import Facts, Grant, Observed
 from gpupilot_operator.manual import manual_status
 from gpupilot_operator.pod import PORTS
+from gpupilot_operator.saying import conditions_of
 from gpupilot_operator.service import Service
-from gpupilot_operator.spec_autoscaling import Mode
 from gpupilot_operator.status_fields import (
     HISTORY_MOST,
     AllocationStatus,
     AutoscalingStatus,
-    ConditionType,
     Decision,
     InferenceServiceStatus,
     LatencyStatus,
     ModelStatus,
 )
 
-_METRICS = {
-    MetricsState.FOUND: "the newest reading is fresh enough to decide on",
-    MetricsState.MISSING: "no series of this service answered; what runs is kept",
-    MetricsState.STALE: "the newest reading is too old to decide on; what runs is kept",
-}
-_POLICIES = {
-    PolicyState.CLASSICAL: "a classical controller needs no proof",
-    PolicyState.PROVEN: "the policy beat the baselines on this service's own traffic",
-    PolicyState.OVERRIDDEN: "an annotation lets the policy act without a passed gate",
-    PolicyState.UNPROVEN: "no gate was passed yet: the fallback controller acts",
-    PolicyState.EXPIRED: "the passed gate is too old: the fallback controller acts",
-    PolicyState.HELD: "the gate held the policy back: the fallback controller acts",
-    PolicyState.REFUSED: "the policy's bundle could not be used: the fallback controller acts",
-    PolicyState.PROFILE_MISSING: "no service profile: nobody can say how many pods are needed",
-    PolicyState.PROFILE_REFUSED: "the service profile cannot be read: what runs is kept",
-    PolicyState.MEASURING: "what a pod carries is being worked out; what runs is kept meanwhile",
-    PolicyState.INFEASIBLE: "by its profile no pod can meet the objective: what runs is kept",
-}
-_RUNGS = {
-    Rung.POLICY: "the policy of spec.autoscaling decides",
-    Rung.CONTROLLER: "the queueing controller decides in the policy's place",
-    Rung.HOLD: "what runs is kept",
-    Rung.SAFE: "signals stayed away: spec.autoscaling.fallback.replicas are asked for",
-}
-_CAUSES = {
-    Cause.IN_CHARGE: "",
-    Cause.PROOF: "the policy has not shown that it may act",
-    Cause.BUNDLE: "the policy's bundle could not be used",
-    Cause.UNSIZED: "it is not known what a pod carries",
-    Cause.UNFAMILIAR: "the policy was not trained on what it sees",
-    Cause.BURN: "the objective was missed by far while the policy decided",
-    Cause.BLIND: "nothing fresh was read for too long",
-}
 SHADOW_EVERY_S = 60.0
 _TELLING = ("current_replicas", "granted_replicas", "constraints_applied", "policy")
 """Fields of a decision that make it another one."""
@@ -159,98 +117,20 @@ def _document(status: InferenceServiceStatus) -> dict[str, Any]:
     return status.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def conditions_of(service: Service, facts: Facts) -> tuple[Told, ...]:
-    """Return what is and is not so, the summary first."""
-    return (
-        _ready(service, facts),
-        Told(
-            type=ConditionType.METRICS_AVAILABLE,
-            holds=facts.metrics is MetricsState.FOUND,
-            reason=facts.metrics.value,
-            message=_METRICS[facts.metrics],
-        ),
-        _able(facts),
-        _limited(facts.grant),
-        Told(
-            type=ConditionType.POLICY_READY,
-            holds=facts.policy.may_act,
-            reason=facts.policy.value,
-            message=_sentence(_POLICIES[facts.policy], facts.policy_said),
-        ),
-        Told(
-            type=ConditionType.FALLBACK,
-            holds=facts.rung is not Rung.POLICY,
-            reason=facts.rung.value if facts.rung is Rung.POLICY else facts.cause.value,
-            message=_sentence(_RUNGS[facts.rung], _CAUSES[facts.cause]),
-        ),
-        _conflict(facts.other_writer),
-    )
-
-
-def _sentence(said: str, more: str) -> str:
-    return f"{said} ({more})" if more else said
-
-
-def _ready(service: Service, facts: Facts) -> Told:
-    least = service.spec.predictor.min_replicas
-    enough = facts.ready >= least
-    return Told(
-        type=ConditionType.READY,
-        holds=enough,
-        reason="PodsReady" if enough else "PodsNotReady",
-        message=f"{facts.ready} of {facts.running.replicas} pods answer; at least {least} must",
-    )
-
-
-def _able(facts: Facts) -> Told:
-    """Say whether a decision would be carried out now."""
-    told = ("ReadyToScale", "decisions are carried out")
-    if facts.other_writer is not None:
-        told = (
-            "ReplicaConflict",
-            f"{facts.other_writer} sets the replicas too: nothing is changed",
-        )
-    elif facts.mode is Mode.OBSERVE:
-        told = ("Observing", "mode Observe: decisions are shown, nothing is changed")
-    elif facts.mode is Mode.PAUSED:
-        told = ("Paused", "mode Paused: nothing is decided or changed")
-    holds = told[0] == "ReadyToScale"
-    return Told(type=ConditionType.ABLE_TO_SCALE, holds=holds, reason=told[0], message=told[1])
-
-
-def _limited(grant: Grant | None) -> Told:
-    kind = ConditionType.SCALING_LIMITED
-    if grant is None:
-        return Told(type=kind, holds=None, reason="NotDecidedYet", message="no decision was taken")
-    reason = grant.reasons[0]
-    bit = reason is not Reason.DESIRED_WITHIN_RANGE
-    return Told(type=kind, holds=bit, reason=reason.value, message=reason.meaning)
-
-
-def _conflict(other: str | None) -> Told:
-    kind = ConditionType.REPLICA_CONFLICT
-    if other is None:
-        return Told(type=kind, holds=False, reason="OneWriter", message="nobody else sets replicas")
-    said = f"{other} sets the replicas too; remove one of the two"
-    return Told(type=kind, holds=True, reason="OtherWriter", message=said)
-
-
 def _decision(grant: Grant | None, running: Allocation, now: datetime) -> Decision | None:
     if grant is None:
         return None
-    asked, granted = grant.asked.replicas, grant.granted.replicas
-    reason = grant.reasons[0]
     return Decision(
         time=written(now),
         current_replicas=running.replicas,
-        asked_replicas=asked,
-        granted_replicas=granted,
-        reason=reason.value,
+        asked_replicas=grant.asked.replicas,
+        granted_replicas=grant.granted.replicas,
+        reason=grant.reasons[0].value,
         constraints_applied=tuple(
             each.value for each in grant.reasons if each is not Reason.DESIRED_WITHIN_RANGE
         ),
         policy=grant.policy,
-        message=f"{grant.policy} asked for {asked}, {granted} granted: {reason.meaning}",
+        message=grant.sentence,
     )
 
 

@@ -115,3 +115,27 @@ class Load:
 
 
 Step = Make | Repair | Scale | Remove | Grant | Resized | Load
+
+
+def performed(step: Step) -> str:
+    """Return what was done, as the log tells it."""
+    match step:
+        case Make():
+            return f"made {named(step.manifest)}"
+        case Repair():
+            return f"repaired {named(step.manifest)}: {', '.join(step.paths)}"
+        case Scale():
+            return f"scaled Deployment/{step.at.name} from {step.seen} to {step.wanted}"
+        case Remove():
+            return f"removed Deployment/{step.at.name}"
+        case Grant():
+            return f"noted on Deployment/{step.at.name} what its pods were granted"
+        case Resized():
+            return f"resized Pod/{step.pod.name}"
+        case Load():
+            return f"told the Triton of Pod/{step.pod.at.name} how to serve"
+
+
+def named(manifest: Mapping[str, Any]) -> str:
+    """Return an object's kind and name, such as ``Deployment/shop-1000``."""
+    return f"{manifest['kind']}/{manifest['metadata']['name']}"

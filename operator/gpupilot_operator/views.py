@@ -15,6 +15,7 @@ from gpupilot_operator.granted import GRANTED
 from gpupilot_operator.quantities import milli, whole
 from gpupilot_operator.service import SERVICE_LABEL, SHARE_LABEL, Service, parse_service
 from gpupilot_operator.status_fields import InferenceServiceStatus
+from gpupilot_operator.troubles import UNSCHEDULABLE, failure, trouble
 
 TRITON = "triton"
 """The container that serves."""
@@ -90,6 +91,7 @@ class Deployment:
         ready: Pods that answer.
         container: The container that serves.
         limits: Its limits.
+        failure: Why no pods can be made, in Kubernetes' words; ``None`` where they can.
         granted: The annotation that says what its pods were granted.
         kserve: The KServe service it is the predictor of.
         is_external: Whether KServe leaves its replicas to others.
@@ -107,6 +109,7 @@ class Deployment:
     ready: int
     container: str
     limits: Limits
+    failure: str | None
     granted: str | None
     kserve: str | None
     is_external: bool
@@ -123,6 +126,8 @@ class Pod:
         share_milli: The share it holds.
         ready: Whether it answers.
         unschedulable: Whether no node has room for it.
+        trouble: Why it does not answer, in one of Kubernetes' words; ``None`` where it does, or
+            may soon.
         ending: Whether it was told to end, or has ended.
         address: Its IP, ``None`` before it has one.
         limits: Of the container that serves.
@@ -136,6 +141,7 @@ class Pod:
     share_milli: int | None
     ready: bool
     unschedulable: bool
+    trouble: str | None
     ending: bool
     address: str | None
     limits: Limits
@@ -267,6 +273,7 @@ def deployment(body: Body) -> Deployment:
         ready=status.get("readyReplicas", 0),
         container=container["name"],
         limits=_limits(container, "limits"),
+        failure=failure(status),
         granted=notes.get(GRANTED),
         kserve=_predictor_of(template),
         is_external=external.get(f"{KSERVE}/autoscalerClass") == "external",
@@ -286,7 +293,8 @@ def pod(body: Body) -> Pod:
         service=metadata["labels"][SERVICE_LABEL],
         share_milli=_share(metadata["labels"]),
         ready=conditions.get("Ready", {}).get("status") == "True",
-        unschedulable=placed.get("reason") == "Unschedulable",
+        unschedulable=placed.get("reason") == UNSCHEDULABLE,
+        trouble=trouble(status),
         ending="deletionTimestamp" in metadata or status.get("phase") in ("Succeeded", "Failed"),
         address=status.get("podIP"),
         limits=_limits(container, "limits"),

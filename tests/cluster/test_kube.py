@@ -349,6 +349,7 @@ def test_a_server_that_is_not_there_is_told_again_and_holds_up_nobody(
         share_milli=1000,
         ready=True,
         unschedulable=False,
+        trouble=None,
         ending=False,
         address="127.0.0.1",
         limits=Limits(cpu_milli=None, memory_bytes=None),

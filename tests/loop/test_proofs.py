@@ -143,7 +143,7 @@ def test_a_bundle_that_is_missing_or_damaged_is_refused_in_words(
     seen = replace(seen_with(shop_of, None, policyRef=ref), artefacts=Artefacts(bundle=data))
     found = candidate_of(seen, own)
     assert found.refused is not None
-    assert ("has no key" in found.refused) == (data is None)
+    assert ("has a key 'policy.bundle'" in found.refused) == (data is None)
 
 
 def test_a_classical_policy_needs_no_proof(shop_of: Callable[..., Any], own: Candidate) -> None:

@@ -110,5 +110,5 @@ def test_trouble_is_told_once_and_its_end_too(lines: Lines, reported: Reported) 
     ]
     narrator.report(tick(reported(failure="409: conflict")))
     changed, over = lines()
-    assert (changed["of"], changed["message"]) == ("prod/shop", "409: conflict")
+    assert (changed["of"], changed["message"]) == ("prod/shop", "prod/shop: 409: conflict")
     assert (over["of"], over["level"]) == ("prometheus", "info")

@@ -229,3 +229,37 @@ def test_of_a_target_neither_is_said(service: Service) -> None:
     told = status_of(service, facts(), NOTHING, NOW)
     assert told.url is None
     assert told.model_status is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "words"),
+    [
+        ({"ready": 1, "trouble": "shop-a: Unschedulable"}, "Ready", "(shop-a: Unschedulable)"),
+        ({"refused": "Service/shop is there already"}, "Ready", "Service/shop is there already"),
+        ({"mode": Mode.PAUSED}, "AbleToScale", "mode Paused: nothing is decided"),
+        ({"mode": Mode.PAUSED, "pause": "both"}, "AbleToScale", "gpupilot.dev/pause=both: nothing"),
+        ({"mode": Mode.PAUSED, "pause": "dwn"}, "AbleToScale", "pause=dwn is none of up, down"),
+        ({"pause": "down"}, "AbleToScale", "carried out, but no pod is removed: the annotation"),
+        ({"policy": PolicyState.UNPROVEN}, "PolicyReady", "yet; the queueing controller acts"),
+        (
+            {"policy": PolicyState.UNPROVEN, "mode": Mode.OBSERVE},
+            "PolicyReady",
+            "yet; the queueing controller would act in mode Act",
+        ),
+        ({"policy": PolicyState.INFEASIBLE}, "PolicyReady", "objective; what runs is kept"),
+        ({"policy": PolicyState.HELD, "policy_said": "costs more"}, "PolicyReady", "(costs more)"),
+    ],
+)
+def test_a_condition_tells_a_person_what_to_look_at(
+    service: Service, changes: dict[str, Any], kind: str, words: str
+) -> None:
+    status = status_of(service, facts(**changes), NOTHING, NOW)
+    assert words in condition(status, ConditionType(kind)).message
+
+
+def test_objects_that_are_not_as_asked_are_not_ready_however_many_pods_answer(
+    service: Service,
+) -> None:
+    status = status_of(service, facts(refused="Deployment/shop: 422"), NOTHING, NOW)
+    ready = condition(status, ConditionType.READY)
+    assert (ready.status, ready.reason) == ("False", "ReconcileFailed")

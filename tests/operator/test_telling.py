@@ -7,34 +7,35 @@ from typing import Any
 
 from cluster_objects import Watched, adopting, deployment, resource, service_of
 from gpupilot_operator.ports import Event
-from gpupilot_operator.telling import NOTE_MOST, event, unready
+from gpupilot_operator.telling import NOTE_MOST, event, objection, unready
 from gpupilot_operator.views import Name
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 AT = Name(namespace="prod", name="shop")
 
 
-def told(*bodies: dict[str, Any]) -> Any:
+def told(*bodies: dict[str, Any], wrong: str | None = None) -> Any:
     watched = Watched()
     for body in bodies:
         watched.see(body)
-    found = watched.store.resource(AT)
+    found, known = watched.store.resource(AT), watched.store.known(AT)
     assert found is not None
-    return unready(found, watched.store.known(AT), NOW)
+    return unready(found, known, objection(found, known, wrong), NOW)
 
 
 def test_a_spec_that_cannot_be_read_is_told_with_its_field_once() -> None:
     body = resource(slo={})
     patch = told(body)["status"]
-    (ready,) = patch["conditions"]
+    ready, able = patch["conditions"]
     assert (ready["type"], ready["status"], ready["reason"]) == ("Ready", "False", "SpecInvalid")
+    assert (able["type"], able["status"], able["reason"]) == ("AbleToScale", "False", "SpecInvalid")
     assert "spec.slo.latency" in ready["message"]
     assert ready["message"].endswith("nothing of it was changed")
     assert ready["observedGeneration"] == patch["observedGeneration"] == 1
     assert told(body | {"status": patch}) is None
 
 
-def test_a_target_that_is_not_there_is_told_and_other_conditions_stay() -> None:
+def test_of_a_target_that_went_nothing_is_told_that_nobody_looks_at_any_more() -> None:
     kept = {
         "type": "PolicyReady",
         "status": "True",
@@ -43,11 +44,25 @@ def test_a_target_that_is_not_there_is_told_and_other_conditions_stay() -> None:
         "lastTransitionTime": "2026-01-01T00:00:00Z",
         "observedGeneration": 1,
     }
-    body = resource(predictor=adopting()) | {"status": {"conditions": [kept]}}
-    ready, other = told(body)["status"]["conditions"]
-    assert ready["reason"] == "TargetNotFound"
-    assert "no Deployment/search-triton in this namespace" in ready["message"]
-    assert other == kept
+    status = {"conditions": [kept], "replicas": 3, "readyReplicas": 3}
+    patch = told(resource(predictor=adopting()) | {"status": status})["status"]
+    assert [each["type"] for each in patch["conditions"]] == ["Ready", "AbleToScale"]
+    assert {each["reason"] for each in patch["conditions"]} == {"TargetNotFound"}
+    assert "no Deployment/search-triton in this namespace" in patch["conditions"][0]["message"]
+    assert (patch["replicas"], patch["readyReplicas"]) == (0, 0)
+
+
+def test_objects_that_are_refused_are_told_while_nothing_runs() -> None:
+    body, wrong = resource(), "Deployment/shop-1000: 422: requests must not exceed limits"
+    patch = told(body, wrong=wrong)["status"]
+    ready = patch["conditions"][0]
+    assert (ready["status"], ready["reason"], ready["message"]) == (
+        "False",
+        "ReconcileFailed",
+        wrong,
+    )
+    assert told(body | {"status": patch}, wrong=wrong) is None
+    assert told(body, deployment(service_of(body)), wrong=wrong) is None
 
 
 def test_nothing_is_told_of_a_service_that_runs_or_is_about_to() -> None:
