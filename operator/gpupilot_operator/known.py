@@ -69,23 +69,24 @@ class Known:
         """Which share serves, starts and leaves."""
         front = self.parts.get(("Service", self.service.name))
         selector = {} if front is None else front.body["spec"].get("selector") or {}
-        generations = [
-            Generation(
-                share_milli=each.share_milli or 0,
-                replicas=each.replicas,
-                pods=each.pods,
-                ready=each.ready,
-                is_begun=each.granted is not None,
-            )
-            for each in self.owned
-        ]
-        return shift(generations, selector)
+        return shift([generation(each) for each in self.owned], selector)
 
     @property
     def granted(self) -> Granted:
         """What the newest pods were granted beyond their template."""
         text = None if self.newest is None else self.newest.granted
         return granted(text, self.service.spec.predictor)
+
+
+def generation(deployment: Deployment) -> Generation:
+    """Return the pods of a Deployment of ours as a change of share takes them."""
+    return Generation(
+        share_milli=deployment.share_milli or 0,
+        replicas=deployment.replicas,
+        pods=deployment.pods,
+        ready=deployment.ready,
+        is_begun=deployment.granted is not None,
+    )
 
 
 def seen(known: Known) -> Seen | None:

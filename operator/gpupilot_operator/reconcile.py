@@ -15,12 +15,12 @@ from gpupilot_operator import manifests
 from gpupilot_operator.conditions import written
 from gpupilot_operator.drift import differences, stamped
 from gpupilot_operator.granted import Granted, granted, stated
-from gpupilot_operator.known import Known
+from gpupilot_operator.known import Known, generation
 from gpupilot_operator.plan import Plan
 from gpupilot_operator.pod import START_MINUTES, Platform
 from gpupilot_operator.pods import brought
 from gpupilot_operator.service import Service
-from gpupilot_operator.share import Shift
+from gpupilot_operator.share import Shift, grown
 from gpupilot_operator.spec_gpu import Gpu
 from gpupilot_operator.steps import Grant, Make, Remove, Repair, Scale, Step
 from gpupilot_operator.views import Body, Deployment, Name
@@ -66,6 +66,14 @@ def carried(known: Known, plan: Plan, platform: Platform) -> tuple[Step, ...]:
         return _adopted(newest, plan)
     if plan.share_milli is not None and plan.share_milli != newest.share_milli:
         return _shared(known, newest, plan, plan.share_milli, platform)
+    beside = _beside(known)
+    if beside is not None and plan.replicas is not None and plan.replicas > newest.replicas:
+        return _grown(known, beside, newest, plan, plan.replicas)
+    return _changed(known, newest, plan)
+
+
+def _changed(known: Known, newest: Deployment, plan: Plan) -> tuple[Step, ...]:
+    """Return what changes the newest pods, their share left as it is."""
     scaled = () if plan.replicas is None else (_scale(newest, plan.replicas),)
     if plan.resize is None and plan.batching is None:
         return scaled
@@ -208,6 +216,33 @@ def _shared(
     at = Name(namespace=service.namespace, name=manifests.deployment_name(service, share_milli))
     manifest = stamped(manifests.deployment(service, platform, share_milli))
     return (Make(manifest=manifest, replicas=replicas), Grant(at=at, granted=given))
+
+
+def _beside(known: Known) -> Deployment | None:
+    """Return the Deployment that serves while another share starts, ``None`` in no such change."""
+    now_serving = known.shift
+    if now_serving.starting_milli is None:
+        return None
+    return next(each for each in known.owned if each.share_milli == now_serving.serving_milli)
+
+
+def _grown(
+    known: Known, serving: Deployment, starting: Deployment, plan: Plan, wanted: int
+) -> tuple[Step, ...]:
+    """Return what answers a load that grows while a share starts, or gives the change up for it."""
+    limits = known.service.spec.limits
+    pods = grown(
+        generation(serving),
+        generation(starting),
+        wanted,
+        budget_milli=limits.gpu_budget_milli,
+        replicas_max=limits.replicas_max,
+    )
+    more = (_scale(serving, pods.serving),) if pods.serving > serving.replicas else ()
+    if pods.starting is None:
+        return (_remove(starting), *more)
+    # those that serve first: what fails then leaves the decision to be carried out again
+    return (*more, *_changed(known, starting, plan))
 
 
 def _scale(deployment: Deployment, wanted: int) -> Scale:

@@ -70,6 +70,49 @@ def shift(generations: Sequence[Generation], selector: Mapping[str, str]) -> Shi
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pods:
+    """How many pods are to be asked for while a share starts beside the one that serves.
+
+    Attributes:
+        serving: Of the share that serves.
+        starting: Of the share that starts; ``None`` gives the change up.
+    """
+
+    serving: int
+    starting: int | None
+
+
+def grown(
+    serving: Generation,
+    starting: Generation,
+    wanted: int,
+    *,
+    budget_milli: int,
+    replicas_max: int,
+) -> Pods:
+    """Return what answers a decision for more pods of the share that starts.
+
+    Its pods do not answer before all of them are ready, and each one more puts that off. So those
+    that serve are to hold as much of a GPU as was granted; where both do not fit, the load goes
+    before the change.
+
+    Args:
+        serving: Pods that answer.
+        starting: Pods that are to take over.
+        wanted: Pods of the starting share that were granted, more than it has.
+        budget_milli: GPU that all may hold together, in thousandths.
+        replicas_max: Most pods of a share.
+    """
+    as_much = -(-wanted * starting.share_milli // serving.share_milli)
+    most = max(serving.replicas, min(as_much, replicas_max))
+    held_milli = most * serving.share_milli + wanted * starting.share_milli
+    if held_milli <= budget_milli:
+        return Pods(serving=most, starting=wanted)
+    affordable = budget_milli // serving.share_milli
+    return Pods(serving=max(serving.replicas, min(most, affordable)), starting=None)
+
+
 def _has_started(generation: Generation) -> bool:
     return generation.is_begun and generation.ready >= max(generation.replicas, 1)
 

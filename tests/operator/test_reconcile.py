@@ -248,11 +248,29 @@ def test_a_second_change_waits_for_the_first() -> None:
         carried(found, Plan(share_milli=428), PLATFORM)
 
 
-def test_replicas_asked_for_in_a_change_are_those_of_the_new_share() -> None:
+def test_fewer_replicas_asked_for_in_a_change_are_those_of_the_new_share() -> None:
     found = sliced(old(replicas=2), new(replicas=5, ready=4))
-    assert carried(found, Plan(replicas=6), PLATFORM) == (
-        Scale(at=Name(namespace="prod", name="shop-142"), seen=5, wanted=6),
+    assert carried(found, Plan(replicas=4), PLATFORM) == (
+        Scale(at=Name(namespace="prod", name="shop-142"), seen=5, wanted=4),
     )
+
+
+def test_more_replicas_asked_for_in_a_change_are_those_of_both_shares() -> None:
+    found = sliced(old(replicas=2), new(replicas=5, ready=4))
+    assert carried(found, Plan(replicas=8), PLATFORM) == (
+        Scale(at=Name(namespace="prod", name="shop-428"), seen=2, wanted=3),
+        Scale(at=Name(namespace="prod", name="shop-142"), seen=5, wanted=8),
+    )
+
+
+def test_a_load_that_both_shares_have_no_room_for_goes_before_the_change() -> None:
+    body = resource(gpu={**SLICES, "budgetMilli": 1500})
+    around_ = around(service_of(body), 428)
+    found = known(body, *around_, old(replicas=2), new(replicas=3, ready=2))
+    away, more = carried(found, Plan(replicas=7), PLATFORM)
+    assert isinstance(away, Remove)
+    assert away.at.name == "shop-142"
+    assert more == Scale(at=Name(namespace="prod", name="shop-428"), seen=2, wanted=3)
 
 
 def test_a_share_that_does_not_start_is_given_up() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpupilot_operator.service import SHARE_LABEL
-from gpupilot_operator.share import Generation, Shift, shift
+from gpupilot_operator.share import Generation, Pods, Shift, grown, shift
 
 
 def pods(share_milli: int, replicas: int, ready: int, there: int | None = None) -> Generation:
@@ -77,3 +77,34 @@ def test_every_share_has_one_part_and_requests_are_never_turned_to_fewer_pods(
     if selected in by_share and found.serving_milli != selected:
         after = by_share[found.serving_milli or 0]
         assert after.ready >= max(after.replicas, 1)
+
+
+@given(
+    st.sampled_from([142, 285, 428, 1000]),
+    st.integers(1, 12),
+    st.sampled_from([143, 286, 429, 1001]),
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.integers(0, 8000),
+)
+def test_a_load_that_grows_in_a_change_is_answered_within_the_budget(
+    old_milli: int, old: int, new_milli: int, new: int, more: int, room_milli: int
+) -> None:
+    serving, starting = pods(old_milli, old, old), pods(new_milli, new, 0)
+    held_milli = old * old_milli + new * new_milli
+    budget_milli, wanted = held_milli + room_milli, new + more
+    found = grown(serving, starting, wanted, budget_milli=budget_milli, replicas_max=16)
+    assert found.starting in (wanted, None)
+    assert found.serving >= old
+    asked_milli = found.serving * old_milli + (found.starting or 0) * new_milli
+    assert asked_milli <= budget_milli
+    least = min(wanted * new_milli, old_milli * min(16, budget_milli // old_milli))
+    assert found.serving * old_milli >= least
+
+
+def test_a_change_that_leaves_no_room_for_the_load_is_given_up() -> None:
+    old, new = pods(1000, 2, 2), pods(428, 4, 1)
+    both = grown(old, new, 7, budget_milli=6000, replicas_max=8)
+    assert both == Pods(serving=3, starting=7)
+    alone = grown(old, new, 7, budget_milli=4000, replicas_max=8)
+    assert alone == Pods(serving=3, starting=None)
