@@ -5,7 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from gpupilot_testbed import fake_pods
+from gpupilot_testbed.api import Answer
+from gpupilot_testbed.faker import heard
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LIMITS = {"limits": {"cpu": "1"}}
@@ -16,9 +20,14 @@ def pod(**status: Any) -> dict[str, Any]:
     return {"metadata": {}, "spec": {"nodeName": "n", "containers": [container]}, "status": status}
 
 
-def test_a_pod_without_a_node_has_no_kubelet() -> None:
-    assert not fake_pods.is_placed({"spec": {"containers": []}})
-    assert fake_pods.is_placed(pod())
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_server_that_cannot_answer_yet_is_asked_again(status: int) -> None:
+    with pytest.raises(ConnectionError, match="fills its caches"):
+        heard(Answer(status=status, body={"message": "fills its caches"}))
+
+
+def test_a_pod_that_has_gone_is_no_reason_to_ask_again() -> None:
+    assert heard(Answer(status=404, body={"message": "not found"})).refused
 
 
 def test_what_was_said_once_is_not_said_again() -> None:

@@ -19,6 +19,7 @@ from gpupilot_operator.plan import Batching
 from gpupilot_testbed import fake_pods, lifecycle
 from gpupilot_testbed.__main__ import run
 from gpupilot_testbed.api import STRATEGIC, Api, done
+from gpupilot_testbed.faker import Kubelets, node_names
 from gpupilot_testbed.kubeconfig import CONTEXT
 from gpupilot_testbed.running import Cluster, until
 
@@ -69,6 +70,13 @@ def deploy(
 def pods(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = cluster.api.get(f"/api/v1/namespaces/{namespace}/pods")["items"]
     return found
+
+
+def test_a_fake_kubelet_sees_to_the_pods_of_its_nodes_alone(light: Cluster) -> None:
+    kubelets = Kubelets(light.api, node_names(2, first=3), "127.0.0.2")
+    for node in ({}, {"nodeName": "fake-2"}):
+        kubelets.see({"spec": {"containers": [], **node}, "metadata": {"uid": "1"}}, now_s=0.0)
+    assert kubelets.act(now_s=1.0) is None
 
 
 def test_pods_on_fake_nodes_become_ready_and_go(light: Cluster, namespace: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from gpupilot_agent.stack import processes
 from gpupilot_operator import crd, naming
 from gpupilot_testbed import discovery, observing, operators, running, serving
 from gpupilot_testbed.api import MERGE, done
+from gpupilot_testbed.describing import described
 from gpupilot_testbed.operators import Operator
 from gpupilot_testbed.running import Cluster, until
 from gpupilot_testbed.witness import Witness
@@ -176,3 +177,15 @@ def requests() -> Callable[[Path], list[dict[str, str]]]:
             return list(csv.DictReader(file))
 
     return read
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to every failure what the cluster was like."""
+    report = yield
+    system = getattr(item, "funcargs", {}).get("system")
+    if report.failed and system is not None:
+        report.sections.append(("the cluster", described(system.cluster, system.folder)))
+    return report

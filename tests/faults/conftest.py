@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from gpupilot_agent.stack import processes
 from gpupilot_operator import crd, naming
 from gpupilot_testbed import observing, operators, running
 from gpupilot_testbed.api import MERGE, access, done
+from gpupilot_testbed.describing import described
 from gpupilot_testbed.faults import Proxy
 from gpupilot_testbed.operators import Operator
 from gpupilot_testbed.running import Cluster, until
@@ -189,7 +190,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Return the world with an operator in it."""
     folder = tmp_path_factory.mktemp("faults")
     with ExitStack() as stack:
-        cluster = stack.enter_context(running.light(folder / "cluster", nodes=2, gpus=8))
+        cluster = stack.enter_context(
+            running.light(folder / "cluster", nodes=2, gpus=8, mortal=True)
+        )
         running.define(cluster, crd.crd())
         make_namespace(cluster, operators.NAMESPACE)
         traffic, witness = Traffic(), Witness()
@@ -242,11 +245,16 @@ _numbers = itertools.count()
 
 @pytest.fixture
 def namespace(world: World) -> Iterator[str]:
-    """Return a namespace of the test's own, emptied afterwards."""
-    name = f"fault-{next(_numbers)}"
+    """Return a namespace of the test's own; afterwards its GPUs are free and its series gone."""
+    name, api = f"fault-{next(_numbers)}", world.cluster.api
     make_namespace(world.cluster, name)
     yield name
-    done(world.cluster.api.ask("DELETE", f"/api/v1/namespaces/{name}"))
+    world.traffic.forget(name)
+    done(api.ask("DELETE", f"/apis/{naming.API_VERSION}/namespaces/{name}/{naming.PLURAL}"))
+    # the collector of garbage needs half a minute to hear of a kind that was just defined
+    done(api.ask("DELETE", f"/apis/apps/v1/namespaces/{name}/deployments"))
+    until(lambda: not api.get(f"/api/v1/namespaces/{name}/pods")["items"])
+    done(api.ask("DELETE", f"/api/v1/namespaces/{name}"))
 
 
 @pytest.fixture
@@ -256,3 +264,15 @@ def shop(world: World, namespace: str) -> Served:
     served.settles(lambda count: count == 1)
     until(lambda: served.condition("MetricsAvailable")[0] == "True")
     return served
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to every failure what the cluster was like."""
+    report = yield
+    world = getattr(item, "funcargs", {}).get("world")
+    if report.failed and world is not None:
+        report.sections.append(("the cluster", described(world.cluster, world.folder)))
+    return report

@@ -62,8 +62,23 @@ def test_watches_begin_anew(world: Any, shop: Any, fault: Fault) -> None:
         shop.settles(lambda count: count == 2)
 
 
+def test_the_server_is_restarted(world: Any, shop: Any) -> None:
+    with world.cluster.without("kube-apiserver"):
+        shop.asked(2.5)
+    until(lambda: answers(world))
+    shop.settles(lambda count: count >= 3)
+    assert set(shop.seen()) <= set(range(1, 7))
+
+
 def test_a_quiet_service_costs_no_write(world: Any, shop: Any) -> None:
     until(lambda: quiet_for(world, shop.namespace) > 5.0)
+
+
+def answers(world: Any) -> bool:
+    try:
+        return not world.cluster.api.ask("GET", "/readyz").refused
+    except OSError:
+        return False
 
 
 def quiet_for(world: Any, namespace: str) -> float:

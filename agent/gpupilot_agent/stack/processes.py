@@ -164,7 +164,8 @@ def _lingers(process: Process) -> bool:
     """Say whether the process or any of its group is still there.
 
     The number of a group is not given away while one of the group lives, so a leader with another
-    start is somebody else's, and with it the group.
+    start is somebody else's, and with it the group. A leader that is dead while threads of it still
+    end holds their files and ports until the last one has ended.
     """
     _collect(process.pid)
     leader = _stat(process.pid)
@@ -172,7 +173,9 @@ def _lingers(process: Process) -> bool:
         return False
     for stat in Path("/proc").glob("[0-9]*/stat"):
         fields = _fields(stat)
-        if fields is not None and int(fields[2]) == process.pid and fields[0] != "Z":
+        if fields is None or int(fields[2]) != process.pid:
+            continue
+        if fields[0] != "Z" or int(fields[17]) > 1:
             return True
     return False
 

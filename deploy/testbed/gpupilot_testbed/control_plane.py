@@ -11,6 +11,10 @@ from gpupilot_testbed.certificates import Authority, Pair, service_account_key
 LOOPBACK = "127.0.0.1"
 API_SERVICE = "kubernetes.default.svc"
 NO_ENDPOINTS = ("endpoints", "endpointslice", "endpointslice-mirroring")
+SILENT_S = 20
+"""A mortal node that has said nothing for so long is unreachable: several of its heartbeats."""
+EVICTED_S = 1
+"""After so long on an unreachable node, pods are made anew elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +112,7 @@ def api_server(
     keys: Identities,
     *,
     light: bool,
+    mortal: bool,
     audit: Sequence[str] = (),
 ) -> list[str]:
     """Return the command of the API server."""
@@ -135,6 +140,7 @@ def api_server(
         # the second is on in OpenShift: who names a blocking owner must be allowed to
         "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
         *audit,
+        *(_evicting() if mortal else ()),
         *_aggregation(keys),
         "--allow-privileged=true",
         "--profiling=false",
@@ -142,9 +148,15 @@ def api_server(
 
 
 def controller_manager(
-    program: Path, endpoints: Endpoints, keys: Identities, kubeconfig: Path, *, light: bool
+    program: Path,
+    endpoints: Endpoints,
+    keys: Identities,
+    kubeconfig: Path,
+    *,
+    light: bool,
+    mortal: bool,
 ) -> list[str]:
-    """Return the command of the controller manager."""
+    """Return the command of the controller manager; ``mortal``: silent nodes are given up soon."""
     off = NO_ENDPOINTS if light else ()
     return [
         str(program),
@@ -165,6 +177,7 @@ def controller_manager(
         "--horizontal-pod-autoscaler-downscale-stabilization=5s",
         # no Endpoints may hold a loopback address, and nobody asks a light cluster for them
         "--controllers=" + ",".join(["*", *(f"-{name}-controller" for name in off)]),
+        *([f"--node-monitor-grace-period={SILENT_S}s"] if mortal else ()),
         "--profiling=false",
     ]
 
@@ -181,6 +194,14 @@ def scheduler(program: Path, endpoints: Endpoints, kubeconfig: Path) -> list[str
         "--kube-api-qps=1000",
         "--kube-api-burst=2000",
         "--profiling=false",
+    ]
+
+
+def _evicting() -> list[str]:
+    """Give pods this much patience with their node, unless they ask for other."""
+    return [
+        f"--default-{state}-toleration-seconds={EVICTED_S}"
+        for state in ("not-ready", "unreachable")
     ]
 
 

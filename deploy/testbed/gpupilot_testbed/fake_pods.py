@@ -41,11 +41,6 @@ def fake_lease(name: str, *, now: datetime) -> dict[str, Any]:
     }
 
 
-def is_placed(pod: Mapping[str, Any]) -> bool:
-    """Say whether a pod has a node, and so a kubelet."""
-    return bool(pod["spec"].get("nodeName"))
-
-
 def is_ending(pod: Mapping[str, Any]) -> bool:
     """Say whether a pod was told to end."""
     return "deletionTimestamp" in pod["metadata"]

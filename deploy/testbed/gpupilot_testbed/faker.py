@@ -12,7 +12,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -21,35 +21,39 @@ from typing import Annotated, Any
 import typer
 
 from gpupilot_testbed import fake_pods, fake_triton
-from gpupilot_testbed.api import MERGE, STRATEGIC, Api, done
+from gpupilot_testbed.api import MERGE, STRATEGIC, Answer, Api, done
 
-HEARTBEAT_S = 10.0
+HEARTBEAT_S = 4.0
 WATCH_S = 30
 """A watch ends before the connection's patience does."""
 RETRY_S = 0.5
 AWAY = (OSError, http.client.HTTPException)
 """What a restart of the API server looks like from here."""
+BUSY = frozenset({429, 500, 502, 503, 504})
+"""Refusals by a server that cannot answer now."""
 NODES = "/api/v1/nodes"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 PODS = "/api/v1/pods"
 
 
-def node_names(count: int) -> list[str]:
+def node_names(count: int, first: int = 0) -> list[str]:
     """Return the names of fake nodes."""
-    return [f"fake-{index}" for index in range(count)]
+    return [f"fake-{index}" for index in range(first, first + count)]
 
 
 class Kubelets:
     """Every fake node's kubelet in one: reads changes of pods, writes what would come of them."""
 
-    def __init__(self, api: Api, address: str) -> None:
+    def __init__(self, api: Api, names: Collection[str], address: str) -> None:
         """Begin with nothing known.
 
         Args:
             api: Of the cluster.
+            names: The nodes whose kubelets these are.
             address: Of every pod, as with pods in the network of one node.
         """
         self._api = api
+        self._names = frozenset(names)
         self._address = address
         self._due: list[tuple[float, int, dict[str, Any]]] = []
         self._count = 0
@@ -57,7 +61,7 @@ class Kubelets:
 
     def see(self, pod: dict[str, Any], *, now_s: float) -> None:
         """Take in one pod as it is now, and plan what is to be said of it and when."""
-        if not fake_pods.is_placed(pod):
+        if pod["spec"].get("nodeName") not in self._names:
             return
         uid = pod["metadata"]["uid"]
         ending = fake_pods.is_ending(pod)
@@ -83,23 +87,34 @@ class Kubelets:
         where = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
         if fake_pods.is_ending(pod):
             options = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod["metadata"]["uid"]}}
-            self._api.ask("DELETE", where, options)
+            heard(self._api.ask("DELETE", where, options))
             return
-        status = fake_pods.running(pod, address=self._address, now=datetime.now(UTC))
-        self._api.ask("PATCH", f"{where}/status", {"status": status}, kind=STRATEGIC)
+        said = {"status": fake_pods.running(pod, address=self._address, now=datetime.now(UTC))}
+        heard(self._api.ask("PATCH", f"{where}/status", said, kind=STRATEGIC))
+
+
+def heard(answer: Answer) -> Answer:
+    """Return an answer that the API server has thought about, be it a refusal.
+
+    Raises:
+        ConnectionError: It cannot think yet: one that just started fills its caches first.
+    """
+    if answer.status in BUSY:
+        raise ConnectionError(answer.message)
+    return answer
 
 
 def changes(api: Api) -> Iterator[dict[str, Any]]:
     """Yield every pod as it is, then as it changes, for ever; begins anew where a watch ends."""
     while True:
-        listed = api.get(PODS)
+        listed = done(heard(api.ask("GET", PODS)))
         yield from listed["items"]
         version = listed["metadata"]["resourceVersion"]
         watch = f"{PODS}?watch=1&timeoutSeconds={WATCH_S}&resourceVersion={version}"
         for line in api.stream(watch):
             change = json.loads(line)
-            if change["type"] == "ERROR":
-                break  # the version is too old: list again
+            if change.get("type", "ERROR") == "ERROR":
+                break  # the version is too old, or the watch was refused: list again
             if change["type"] != "DELETED":
                 yield change["object"]
 
@@ -120,14 +135,14 @@ def heartbeat(api: Api, names: list[str]) -> None:
             api.ask("POST", LEASES, lease)
 
 
-def run(kubeconfig: Path, *, nodes: int, gpus: int) -> None:
-    """Play the kubelets until ended."""
-    names, seen = node_names(nodes), SimpleQueue[dict[str, Any]]()
+def run(kubeconfig: Path, names: list[str], *, gpus: int) -> None:
+    """Play the kubelets of nodes until ended."""
+    seen = SimpleQueue[dict[str, Any]]()
     with Api(kubeconfig) as api, Api(kubeconfig) as watching, fake_triton.served() as address:
         register(api, names, gpus=gpus)
         heartbeat(api, names)
         threading.Thread(target=_follow, args=(watching, seen), daemon=True).start()
-        _work(Kubelets(api, address), seen, api, names)
+        _work(Kubelets(api, names, address), seen, api, names)
 
 
 def _follow(watching: Api, seen: SimpleQueue[dict[str, Any]]) -> None:
@@ -164,10 +179,11 @@ def _work(
 def main(
     kubeconfig: Annotated[Path, typer.Option(help="Of a light cluster's administrator.")],
     nodes: Annotated[int, typer.Option(min=1, max=1000, help="Fake nodes.")] = 1,
+    first: Annotated[int, typer.Option(min=0, help="Number of the first of them.")] = 0,
     gpus: Annotated[int, typer.Option(min=0, max=64, help="GPUs of each.")] = 8,
 ) -> None:
     """Play the kubelets of fake nodes until ended."""
-    run(kubeconfig, nodes=nodes, gpus=gpus)
+    run(kubeconfig, node_names(nodes, first), gpus=gpus)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,13 @@ LIGHT_SERVICES = ("198.19.0.0/20", "198.19.0.1")
 
 
 def up_light(
-    folder: Path, *, say: Say, nodes: int = 1, gpus: int = 8, audited: bool = False
+    folder: Path,
+    *,
+    say: Say,
+    nodes: int = 1,
+    gpus: int = 8,
+    audited: bool = False,
+    mortal: bool = False,
 ) -> ClusterState:
     """Start etcd and the control plane on loopback, with fake nodes; return once those are ready.
 
@@ -33,6 +39,8 @@ def up_light(
         nodes: Fake nodes.
         gpus: GPUs of each.
         audited: Whether the API server writes down who asked what (:mod:`audit`).
+        mortal: Whether each node is a process of its own (``kubelet-0`` and so on), and is given
+            up within seconds when that is gone.
 
     Raises:
         StackFailed: It cannot be started; nothing is left running. Says why, with the log.
@@ -60,28 +68,34 @@ def up_light(
         kubernetes=found,
         say=say,
         audited=audited,
+        mortal=mortal,
     )
     try:
         start_control_plane(starting)
-        _start_faker(starting, nodes, gpus)
+        _start_kubelets(starting, nodes, gpus)
     except BaseException:
         down(folder)
         raise
     return kept
 
 
-def _start_faker(starting: Starting, nodes: int, gpus: int) -> None:
+def _start_kubelets(starting: Starting, nodes: int, gpus: int) -> None:
     kubeconfig = starting.folder / KUBECONFIG
-    words = ("-m", "gpupilot_testbed.faker", f"--kubeconfig={kubeconfig}")
-    process = starting.run(
-        "faker",
-        [sys.executable, *words, f"--nodes={nodes}", f"--gpus={gpus}"],
-        {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
-    )
+    every = (sys.executable, "-m", "gpupilot_testbed.faker", f"--kubeconfig={kubeconfig}")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    own = 1 if starting.mortal else nodes
+    started = [
+        starting.run(
+            f"kubelet-{first}",
+            [*every, f"--first={first}", f"--nodes={own}", f"--gpus={gpus}"],
+            environment,
+        )
+        for first in range(0, nodes, own)
+    ]
     with Api(kubeconfig) as api:
         processes.wait_until(
             lambda: len(api.get("/api/v1/nodes")["items"]) == nodes,
-            [process],
+            started,
             within_s=READY_WITHIN_S,
             what="the fake nodes",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from gpupilot_agent.stack import processes
+from gpupilot_agent.stack.state import save
 from gpupilot_testbed import lifecycle
 from gpupilot_testbed.api import Api, done
 from gpupilot_testbed.state import KUBECONFIG, ClusterState
@@ -53,6 +56,29 @@ class Cluster:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    @contextmanager
+    def without(self, name: str) -> Iterator[None]:
+        """Kill a program; it is gone within the block, and started again behind it as it was.
+
+        Raises:
+            StopIteration: There is no such program.
+        """
+        place, old = next(
+            (place, each) for place, each in enumerate(self.state.processes) if each.name == name
+        )
+        command = Path(f"/proc/{old.pid}/cmdline").read_text(encoding="utf-8").split("\0")[:-1]
+        variables = Path(f"/proc/{old.pid}/environ").read_text(encoding="utf-8").split("\0")[:-1]
+        environment = dict(each.split("=", 1) for each in variables)
+        os.kill(old.pid, signal.SIGKILL)
+        processes.stop([old])
+        self.api.close()
+        try:
+            yield
+        finally:
+            again = processes.start(name, command, old.log, environment)
+            self.state.processes[place] = again
+            save(self.folder, self.state)
+
     def rendered(self, folder: Path) -> list[dict[str, Any]]:
         """Return the objects that a kustomization makes."""
         made = yaml.safe_load_all(self.kubectl("kustomize", str(folder)))
@@ -60,9 +86,11 @@ class Cluster:
 
 
 @contextmanager
-def light(folder: Path, *, nodes: int = 1, gpus: int = 8) -> Iterator[Cluster]:
+def light(
+    folder: Path, *, nodes: int = 1, gpus: int = 8, mortal: bool = False
+) -> Iterator[Cluster]:
     """Yield a cluster of fake nodes, gone afterwards; see :func:`lifecycle.up_light`."""
-    kept = lifecycle.up_light(folder, say=print, nodes=nodes, gpus=gpus)
+    kept = lifecycle.up_light(folder, say=print, nodes=nodes, gpus=gpus, mortal=mortal)
     with _connected(folder, kept) as cluster:
         yield cluster
 

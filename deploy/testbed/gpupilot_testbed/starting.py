@@ -33,6 +33,7 @@ class Starting:
         kubernetes: Folder of the Kubernetes programs.
         say: Told in one line each what takes time.
         audited: Whether the API server writes down who asked what.
+        mortal: Whether a node that says nothing is given up within seconds.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class Starting:
     kubernetes: Path
     say: Say
     audited: bool = False
+    mortal: bool = False
 
     def run(
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
@@ -70,7 +72,12 @@ def start_control_plane(starting: Starting) -> None:
     recorded = audit.flags(starting.folder) if starting.audited else ()
     program = found / "kube-apiserver"
     command = control_plane.api_server(
-        program, endpoints, keys, light=starting.kept.light, audit=recorded
+        program,
+        endpoints,
+        keys,
+        light=starting.kept.light,
+        mortal=starting.mortal,
+        audit=recorded,
     )
     process = starting.run("kube-apiserver", command)
     authority = keys.authority.certificate
@@ -97,7 +104,12 @@ def _start_controllers(starting: Starting) -> None:
     manager = starting.identity("controller-manager", "system:kube-controller-manager")
     program = found / "kube-controller-manager"
     command = control_plane.controller_manager(
-        program, endpoints, starting.keys, manager, light=starting.kept.light
+        program,
+        endpoints,
+        starting.keys,
+        manager,
+        light=starting.kept.light,
+        mortal=starting.mortal,
     )
     starting.run("kube-controller-manager", command)
     scheduler = starting.identity("scheduler", "system:kube-scheduler")

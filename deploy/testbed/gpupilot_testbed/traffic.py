@@ -84,10 +84,12 @@ class Traffic:
         """Change some of how a service fares."""
         self.put(namespace, name, replace(self._services[namespace, name].load, **changes))
 
-    def forget(self, namespace: str, name: str) -> None:
-        """Let a service have no series any more: its pods are gone."""
+    def forget(self, namespace: str) -> None:
+        """Let the services of a namespace have no series any more: their pods are gone."""
         with self._lock:
-            del self._services[namespace, name]
+            self._services = {
+                key: each for key, each in self._services.items() if key[0] != namespace
+            }
 
     def text(self) -> str:
         """Return what a scrape sees now."""
