@@ -156,13 +156,13 @@ def _frontier(axes: Axes, trade: Trade, look: Look, name: str) -> None:
 
 def moves_figure(learning: Learning) -> Figure:
     """Return how often each value of each axis was chosen on validation by the best seed."""
-    figure, grid = sheet(1.9, ncols=len(AXES))
+    figure, grid = sheet(2.1, ncols=len(AXES), sharey=True)
     actions, look = learning.best.sample.actions, LOOKS[LEARNED]
     for index, (axes, axis) in enumerate(zip(grid, AXES, strict=True)):
         share = np.bincount(actions[:, index], minlength=len(axis.values)) / len(actions)
         axes.bar(range(len(share)), share, color=look.colour, width=0.72)
-        axes.set_xticks(range(len(share)), [f"{value:g}" for value in axis.values], rotation=45)
-        axes.set_title(f"{axis.name} ({axis.unit})", loc="left", fontsize=8.0)
+        axes.set_xticks(range(len(share)), [f"{value:g}" for value in axis.values], rotation=90)
+        axes.set_title(f"{axis.name}\n{axis.unit}", loc="left", fontsize=8.0)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.tick_params(length=0, labelsize=6.5, labelcolor=INK)
         axes.set_ylim(0.0, 1.0)

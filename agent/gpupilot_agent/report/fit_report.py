@@ -36,13 +36,8 @@ def write_fit_report(base: Path, found: Calibration) -> None:
 
 def _page(found: Calibration, picture: Picture | None) -> str:
     light, dark = css(())
-    headline = (
-        "The time of a batch cannot be told, so there is no profile."
-        if found.profile is None
-        else "What was not found is as in the base profile."
-    )
     return template("fit.html").render(
-        headline=headline,
+        headline=_headline(found),
         name="no profile" if found.profile is None else found.profile.name,
         style=page_style(),
         light=Markup(light),
@@ -53,11 +48,26 @@ def _page(found: Calibration, picture: Picture | None) -> str:
     )
 
 
+def _headline(found: Calibration) -> str:
+    if found.profile is None:
+        return "The time of a batch cannot be told, so there is no profile."
+    known, all_ = sum(finding.known for finding in found.findings), len(found.findings)
+    rest = "" if known == all_ else "; the rest is as in the base profile"
+    return f"{known} of {all_} parameters were found{rest}."
+
+
 def _row(finding: Finding) -> tuple[str, ...]:
-    values = ", ".join(f"{key} {value}".strip() for key, value in finding.values.items())
+    values = ", ".join(f"{key} {_text(value)}".strip() for key, value in finding.values.items())
     error = "" if finding.error_ratio is None else f"±{100 * finding.error_ratio:.1f} %"
     said = finding.refusal or "; ".join((finding.source, *finding.remarks))
     return finding.parameter, values or "as in base", error, said
+
+
+def _text(value: object) -> str:
+    """Return a number, or a curve as one ``x: y`` after another."""
+    if isinstance(value, Sequence):
+        return ", ".join(f"{x:g}: {y:.4g}" for x, y in value)
+    return str(value)
 
 
 def _picture(findings: Sequence[Finding]) -> Picture | None:

@@ -71,9 +71,8 @@ class Windows:
 def find_batch_times(recordings: Sequence[Recording]) -> Finding:
     """Return the batch curve of recordings made with one instance per pod."""
     batch_max = max((r.allocations[-1].batch_max for r in recordings if r.allocations), default=1)
-    counted = pooled(recordings)
-    if counted:
-        return _from_statistics(counted, batch_max)
+    if any(recording.batch_times for recording in recordings):
+        return _from_statistics(recordings, batch_max)
     return _from_windows(recordings, batch_max)
 
 
@@ -87,7 +86,22 @@ def pooled(recordings: Iterable[Recording]) -> dict[int, tuple[int, float]]:
     return dict(sorted(total.items()))
 
 
-def _from_statistics(counted: BatchTimes, batch_max: int) -> Finding:
+def _apart(recordings: Sequence[Recording], known: BatchTimes) -> float | None:
+    """Return how far the mean times of single recordings lie from all together, relative RMS.
+
+    Each size counts with its executions; ``None`` where no size was executed in two recordings.
+    """
+    squares, counts = [], []
+    for size, (count, time_s) in known.items():
+        seen = [r.batch_times[size] for r in recordings if size in r.batch_times]
+        if len(seen) > 1:
+            squares += [(each[1] / each[0] / (time_s / count) - 1.0) ** 2 for each in seen]
+            counts += [each[0] for each in seen]
+    return float(np.sqrt(np.average(squares, weights=counts))) if counts else None
+
+
+def _from_statistics(recordings: Sequence[Recording], batch_max: int) -> Finding:
+    counted = pooled(recordings)
     known = {s: pair for s, pair in counted.items() if pair[0] >= EXECUTIONS_MIN and s <= batch_max}
     if not known:
         return refused(PARAMETER, f"no batch size was executed {EXECUTIONS_MIN} times")
@@ -108,11 +122,13 @@ def _from_statistics(counted: BatchTimes, batch_max: int) -> Finding:
             PARAMETER, "larger batches took less time: other work disturbed the recording"
         )
     curve, remarks = _extended(sizes, rising_s, counts, batch_max)
+    apart = _apart(recordings, known)
     return Finding(
         parameter=PARAMETER,
         values={"": curve},
-        error_ratio=bend,
-        source=f"{int(counts.sum())} executions by batch size, from the server's statistics",
+        error_ratio=None if apart is None else float(np.hypot(bend, apart)),
+        source=f"{int(counts.sum())} executions by batch size, from the server's statistics, "
+        + ("one recording" if apart is None else "spread over recordings"),
         remarks=remarks,
         points=Points(
             x_name="batch size",

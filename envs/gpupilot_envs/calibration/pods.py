@@ -162,11 +162,13 @@ def find_contention(alone: Sequence[Recording], together: Sequence[Recording]) -
     slower = max(1.0 + (ratio - 1.0) / share, 1.0)
     each = together_s / alone_s
     spread = float(np.sqrt(np.average((each - ratio) ** 2, weights=counts)))
+    off = spread / share / slower if len(common) > 1 else None
     return Finding(
         parameter=CONTENTION,
         values={"": [(1.0, 1.0), (2.0, round(slower, 4))]},
-        error_ratio=spread / share / slower,
-        source=f"{int(counts.sum())} executions with two instances, {100 * share:.0f} % together",
+        error_ratio=off,
+        source=f"{int(counts.sum())} executions with two instances, {100 * share:.0f} % together, "
+        + ("one batch size" if off is None else "spread over batch sizes"),
         remarks=("instances are taken to be busy independently",),
     )
 
