@@ -89,8 +89,8 @@ class Actuator:
             first = first or wrong
             if wrong is None:
                 done += 1
-                said = f"{service.key}: {performed(step)}"
-                _log.info(said, extra={FIELDS: {"service": service.key}})
+                if not isinstance(step, Load):  # begun, and told of when it is done
+                    _tell(service, step)
             elif not isinstance(step, Resized):
                 break
         return Outcome(done=done, wrong=first)
@@ -209,6 +209,7 @@ class Actuator:
     def _finish_load(self, service: Service, step: Load) -> None:
         wrong = self._load(step)
         if wrong is None:
+            _tell(service, step)
             return
         with self._lock:
             self._told.pop(step.pod.at, None)
@@ -218,7 +219,7 @@ class Actuator:
     def _load(self, step: Load) -> str | None:
         if step.pod.address is None:
             return f"pod {step.pod.at.name} has no address yet"
-        wrong = triton_control.load(step.pod.address, step.model, step.batching)
+        wrong = triton_control.load(step.pod.address, step.model, step.batching, step.preferred)
         if wrong is not None:
             return wrong
         return self._merge(
@@ -227,6 +228,10 @@ class Actuator:
 
     def _merge(self, kind: Kind, at: Name, body: Mapping[str, Any]) -> str | None:
         return self._connection.send(_request("patch", kind, at, body=body, content=MERGE)).wrong
+
+
+def _tell(service: Service, step: Step) -> None:
+    _log.info(f"{service.key}: {performed(step)}", extra={FIELDS: {"service": service.key}})
 
 
 def _request(verb: str, kind: Kind, at: Name, **others: Any) -> Request:

@@ -50,19 +50,36 @@ def stated(predictor: Predictor) -> str:
     said = [
         None if model is None else model.resources.model_dump(),
         None if model is None else model.instances,
-        predictor.batcher.model_dump(),
+        None if predictor.batcher is None else predictor.batcher.model_dump(),
     ]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def declared(predictor: Predictor) -> Batching | None:
+    """Return how a spec asks Triton to serve, ``None`` where it leaves that to the model."""
+    model, batcher = predictor.model, predictor.batcher
+    if model is None or batcher is None:
+        return None
+    return Batching(
+        instances=model.instances,
+        batch_max=batcher.max_batch_size,
+        queue_delay_us=batcher.max_queue_delay_microseconds,
+    )
+
+
+def preferred(predictor: Predictor) -> tuple[int, ...]:
+    """Return the batch sizes a spec wants sent at once; empty where it names none."""
+    return () if predictor.batcher is None else predictor.batcher.preferred_batch_sizes
+
+
 def granted(text: str | None, predictor: Predictor) -> Granted:
-    """Return what an annotation grants under a spec.
+    """Return what an annotation grants under a spec, and where it grants nothing, the spec.
 
     Args:
         text: The annotation's value, ``None`` where there is none; nonsense grants nothing.
         predictor: The spec; a grant under another one counts no more.
     """
-    nothing = Granted(stated=stated(predictor))
+    nothing = Granted(stated=stated(predictor), batching=declared(predictor))
     if text is None:
         return nothing
     try:
@@ -74,4 +91,6 @@ def granted(text: str | None, predictor: Predictor) -> Granted:
         )
     except (ValueError, TypeError, KeyError):
         return nothing
-    return read if read.stated == nothing.stated else nothing
+    if read.stated != nothing.stated:
+        return nothing
+    return replace(read, batching=read.batching or nothing.batching)

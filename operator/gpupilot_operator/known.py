@@ -14,6 +14,7 @@ from gpupilot_operator.service import Service
 from gpupilot_operator.share import Generation, Shift, shift
 from gpupilot_operator.spec_autoscaling import Mode
 from gpupilot_operator.spec_gpu import WHOLE_GPU_MILLI, Gpu
+from gpupilot_operator.spec_predictor import Batcher
 from gpupilot_operator.status_fields import InferenceServiceStatus
 from gpupilot_operator.views import Deployment, Files, Part, Pod
 
@@ -148,7 +149,7 @@ def _running(known: Known, newest: Deployment) -> Allocation:
     """Return what was asked for last: of the cluster, not of what we remember."""
     predictor, given = known.service.spec.predictor, known.granted
     limits, batching = given.resize or newest.limits, given.batching
-    batcher, model = predictor.batcher, predictor.model
+    batcher, model = predictor.batcher or Batcher(), predictor.model
     stated = 1 if model is None else model.instances
     return Allocation(
         # fewer are raised at once, and nobody is to take that for a decision

@@ -12,13 +12,16 @@ from gpupilot_operator.steps import Load, Resized, Step
 from gpupilot_operator.views import TRITON, Limits, Pod
 
 
-def brought(pods: Iterable[Pod], granted: Granted, model: str) -> Iterator[Step]:
+def brought(
+    pods: Iterable[Pod], granted: Granted, model: str, preferred: tuple[int, ...] = ()
+) -> Iterator[Step]:
     """Yield what brings pods to what they were granted; nothing for those that are there.
 
     Args:
         pods: Pods of one Deployment.
         granted: What they were granted.
         model: Name of the model they serve.
+        preferred: Batch sizes that are sent at once.
     """
     for pod in pods:
         if pod.ending:
@@ -27,9 +30,11 @@ def brought(pods: Iterable[Pod], granted: Granted, model: str) -> Iterator[Step]
             yield resized(pod, granted.resize)
         if granted.batching is None or not pod.ready or pod.address is None:
             continue
-        told = telling(pod, granted.batching)
+        told = telling(pod, granted.batching, preferred)
         if told != pod.told:
-            yield Load(pod=pod, model=model, batching=granted.batching, told=told)
+            yield Load(
+                pod=pod, model=model, batching=granted.batching, preferred=preferred, told=told
+            )
 
 
 def resized(pod: Pod, resize: Resize) -> Resized:
@@ -57,12 +62,13 @@ def _requested(request: int | None, limit: int | None, wanted: int) -> int:
     return wanted if follows or request is None else min(request, wanted)
 
 
-def telling(pod: Pod, batching: Batching) -> str:
+def telling(pod: Pod, batching: Batching, preferred: tuple[int, ...] = ()) -> str:
     """Return what is written on a pod whose server was told how to serve.
 
     It names the run of the server: one that started anew has forgotten.
     """
-    return json.dumps({**asdict(batching), "instance": pod.instance}, sort_keys=True)
+    said = {**asdict(batching), "instance": pod.instance}
+    return json.dumps(said | ({"preferred": preferred} if preferred else {}), sort_keys=True)
 
 
 def _limits(resize: Resize) -> Limits:

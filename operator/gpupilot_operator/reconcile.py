@@ -14,7 +14,7 @@ from gpupilot_envs.errors import ChangeRefused
 from gpupilot_operator import manifests
 from gpupilot_operator.conditions import written
 from gpupilot_operator.drift import differences, stamped
-from gpupilot_operator.granted import Granted, granted, stated
+from gpupilot_operator.granted import Granted, granted, preferred, stated
 from gpupilot_operator.known import Known, generation
 from gpupilot_operator.plan import Plan
 from gpupilot_operator.pod import START_MINUTES, Platform
@@ -82,7 +82,7 @@ def _changed(known: Known, newest: Deployment, plan: Plan) -> tuple[Step, ...]:
     return (
         *scaled,
         Grant(at=newest.at, granted=given),
-        *brought(pods, given, model_name(known.service)),
+        *brought(pods, given, model_name(known.service), preferred(known.service.spec.predictor)),
     )
 
 
@@ -188,10 +188,11 @@ def _emptied(deployment: Deployment) -> Iterator[Step]:
 
 def _granted(known: Known) -> Iterator[Step]:
     """Yield what brings pods to what their Deployment was granted."""
+    predictor = known.service.spec.predictor
     for each in known.owned:
-        given = granted(each.granted, known.service.spec.predictor)
+        given = granted(each.granted, predictor)
         pods = [pod for pod in known.pods if pod.share_milli == each.share_milli]
-        yield from brought(pods, given, model_name(known.service))
+        yield from brought(pods, given, model_name(known.service), preferred(predictor))
 
 
 def _adopted(target: Deployment, plan: Plan) -> tuple[Step, ...]:

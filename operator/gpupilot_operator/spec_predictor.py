@@ -134,7 +134,7 @@ class TargetRef(Part):
 
 
 class Batcher(Part):
-    """Triton's dynamic batcher as it starts; with a learned menu of gears it may be changed."""
+    """Triton's dynamic batcher, told to every pod; in mode Act a policy may change it."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -198,6 +198,11 @@ class Predictor(Part):
                 "must lie between minReplicas and maxReplicas",
                 path=".replicas",
             ),
+            rule(
+                "!has(self.model) || self.model.instances == 1 || has(self.batcher)",
+                "instances are told to Triton together with the batcher: say batcher too",
+                path=".model.instances",
+            ),
         )
     )
 
@@ -212,7 +217,11 @@ class Predictor(Part):
         description="Written by `kubectl scale`: a count set by hand, kept for "
         "spec.autoscaling.manualHoldSeconds. Leave it out of files.",
     )
-    batcher: Batcher = Field(default=Batcher(), description="How requests are batched.")
+    batcher: Batcher | None = Field(
+        default=None,
+        description="How requests are batched: told to the Triton of every pod. Left out, the "
+        "model's own config.pbtxt stands, and batches of up to 8 are reckoned with.",
+    )
     gateway: Gateway = Field(
         default=Gateway(),
         description="Where what users feel is measured; for a model of one's own.",

@@ -105,12 +105,14 @@ class Load:
         pod: The pod, with its address.
         model: The model's name.
         batching: How to serve it.
+        preferred: Batch sizes that are sent at once; empty keeps the model's own.
         told: What is written on the pod.
     """
 
     pod: Pod
     model: str
     batching: Batching
+    preferred: tuple[int, ...] = ()
     told: str
 
 

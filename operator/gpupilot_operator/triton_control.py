@@ -21,13 +21,21 @@ LOAD_S = 600.0
 """A load answers when the model is loaded; asked again before, it would begin again."""
 
 
-def load(address: str, model: str, batching: Batching, *, port: int = PORT) -> str | None:
-    """Make a server serve a model otherwise.
+def load(
+    address: str,
+    model: str,
+    batching: Batching,
+    preferred: tuple[int, ...] = (),
+    *,
+    port: int = PORT,
+) -> str | None:
+    """Make a server serve a model otherwise; one that does already is left alone.
 
     Args:
         address: IP of its pod.
         model: The model's name.
         batching: How it is to be served.
+        preferred: Batch sizes that are sent at once; empty keeps the model's own.
         port: Of its HTTP door.
 
     Returns:
@@ -37,7 +45,9 @@ def load(address: str, model: str, batching: Batching, *, port: int = PORT) -> s
     name = quote(model, safe="")
     try:
         config = _asked(connection, "GET", f"/v2/models/{name}/config", None)
-        parameters = {"config": json.dumps(changed(config, batching))}
+        if serves(config, batching, preferred):
+            return None
+        parameters = {"config": json.dumps(changed(config, batching, preferred))}
         body = {"parameters": parameters}
         connection.close()
         connection.connect()
@@ -50,21 +60,45 @@ def load(address: str, model: str, batching: Batching, *, port: int = PORT) -> s
     return None
 
 
-def changed(config: Mapping[str, Any], batching: Batching) -> dict[str, Any]:
+def serves(config: Mapping[str, Any], batching: Batching, preferred: tuple[int, ...] = ()) -> bool:
+    """Say whether a model is served so already.
+
+    Args:
+        config: As ``GET /v2/models/NAME/config`` gives it.
+        batching: How it is to be served.
+        preferred: Batch sizes that are sent at once; empty takes any.
+    """
+    batcher = config.get("dynamic_batching")
+    delay_us = int((batcher or {}).get("max_queue_delay_microseconds", 0))
+    sizes = tuple((batcher or {}).get("preferred_batch_size", ()))
+    groups = config.get("instance_group") or [{}]
+    found = Batching(
+        instances=groups[0].get("count", 1),
+        batch_max=config.get("max_batch_size", 0),
+        queue_delay_us=delay_us,
+    )
+    # one by one there is nothing to wait for, with a batcher or without
+    batches = batcher is not None or batching.batch_max == 1
+    return found == batching and batches and preferred in ((), sizes)
+
+
+def changed(
+    config: Mapping[str, Any], batching: Batching, preferred: tuple[int, ...] = ()
+) -> dict[str, Any]:
     """Return a model's configuration with another batching, everything else as it is.
 
     Args:
         config: As ``GET /v2/models/NAME/config`` gives it.
         batching: How the model is to be served.
+        preferred: Batch sizes that are sent at once; empty keeps the model's own.
     """
     groups = config.get("instance_group") or [{}]
     batcher = {
         **(config.get("dynamic_batching") or {}),
         "max_queue_delay_microseconds": batching.queue_delay_us,
     }
-    fitting = [
-        size for size in batcher.get("preferred_batch_size", ()) if size <= batching.batch_max
-    ]
+    sizes = preferred or batcher.get("preferred_batch_size", ())
+    fitting = [size for size in sizes if size <= batching.batch_max]
     return {
         **config,
         "max_batch_size": batching.batch_max,

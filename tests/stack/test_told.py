@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from gpupilot_agent.triton import repository
 from gpupilot_envs.profile import parse_profile
 from gpupilot_envs.triton_server import RunningModel, running_model
 from gpupilot_operator.plan import Batching
-from gpupilot_operator.triton_control import load
+from gpupilot_operator.triton_control import load, serves
 
 PROFILE = {
     "format": "gpupilot/profile-v1",
@@ -70,6 +71,11 @@ def test_instances_and_batching_change_while_it_runs(told: tuple[str, int, str])
     assert load(LOOPBACK, model, FEWER, port=port) is None
     assert running_model(url, model) == RunningModel(batch_max=4, queue_delay_us=700, instances=1)
     assert load(LOOPBACK, model, FEWER, port=port) is None
+    assert load(LOOPBACK, model, FEWER, (2, 4), port=port) is None
+    with urllib.request.urlopen(f"{url}/v2/models/{model}/config", timeout=5) as page:
+        config = json.load(page)
+    assert config["dynamic_batching"]["preferred_batch_size"] == [2, 4]
+    assert serves(config, FEWER, (2, 4))
 
 
 def test_what_it_does_not_take_is_said_and_changes_nothing(told: tuple[str, int, str]) -> None:

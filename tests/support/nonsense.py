@@ -116,6 +116,12 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
         "500m, 2 or 2Gi",
     ),
     (
+        "instances without a batcher",
+        {"spec.predictor.model.instances": 2},
+        "model.instances",
+        "say batcher too",
+    ),
+    (
         "batch of none",
         {"spec.predictor.batcher": {"maxBatchSize": 0}},
         "maxBatchSize",
