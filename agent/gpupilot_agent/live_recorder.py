@@ -14,7 +14,8 @@ from pathlib import Path
 
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.errors import InputInvalid, MetricsUnavailable, TraceInvalid
-from gpupilot_envs.live import DETAIL_COLUMNS, LiveReading, LiveSignals
+from gpupilot_envs.live import LiveSignals
+from gpupilot_envs.live_reading import DETAIL_COLUMNS, LiveReading
 from gpupilot_envs.triton_server import BatchWatch
 from gpupilot_envs.workload.recording import Recording, append_recording, read_recording
 

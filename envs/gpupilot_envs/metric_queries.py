@@ -1,7 +1,7 @@
 """PromQL for all services at once: five queries, however many services and signals there are.
 
-Each query is a union of aggregations ``by (service)``, told apart by the labels ``signal`` and
-``source``. A service's name is taken from the label its exporter carries it in.
+Each query is a union of aggregations ``by (service)``, told apart by the label ``origin``: what is
+answered, and by which source. A service's name is taken from the label its exporter carries it in.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gpupilot_envs.metric_names import (
     ServiceLabel,
 )
 
-SERVICE, SIGNAL, SOURCE, LE = "service", "signal", "source", "le"
+SERVICE, ORIGIN, LE = "service", "origin", "le"
 NAMESPACE = "namespace"
 """Labels of an answer; the namespace only where it was asked for."""
 
@@ -80,12 +80,19 @@ class Scope:
 def queries(names: MetricNames, scope: Scope) -> dict[str, str]:
     """Return the queries by name: ``gateway``, ``buckets``, ``server``, ``gpu``, ``kubernetes``.
 
-    Every answer carries the labels ``service``, ``signal`` and ``source``, buckets also ``le``.
+    Every answer carries the labels ``service`` and ``origin`` (:func:`origin`), buckets ``le`` too.
+    Those of the first gateway carry no origin: labelling tens of thousands of series costs as much
+    as adding them up.
     """
     gateway = [part for source in names.gateways for part in _gateway(source, scope)]
     groups = {
         "gateway": [*gateway, *_summary(scope)],
-        "buckets": [_buckets(source, scope) for source in names.gateways],
+        "buckets": [
+            _labelled(_bucket_rates(source, scope), BUCKETS, source.name)
+            if place
+            else _bucket_rates(source, scope)
+            for place, source in enumerate(names.gateways)
+        ],
     }
     for group in ("server", "gpu", "kubernetes"):
         groups[group] = [
@@ -148,10 +155,6 @@ def _bucket_rates(source: Histogram, scope: Scope) -> str:
     return _by_service("sum", rate, source.service, scope, LE)
 
 
-def _buckets(source: Histogram, scope: Scope) -> str:
-    return _labelled(_bucket_rates(source, scope), BUCKETS, source.name)
-
-
 def _summary(scope: Scope) -> Iterable[str]:
     """Yield what Triton's own counters say, by service, else by model: first come, first used."""
     for label in (
@@ -181,8 +184,12 @@ def _by_service(aggregate: str, inner: str, label: ServiceLabel, scope: Scope, *
 
 
 def _labelled(query: str, signal: str, source: str) -> str:
-    with_signal = f'label_replace({query}, "{SIGNAL}", "{signal}", "", "")'
-    return f'label_replace({with_signal}, "{SOURCE}", "{_quoted(source)}", "", "")'
+    return f'label_replace({query}, "{ORIGIN}", "{_quoted(origin(signal, source))}", "", "")'
+
+
+def origin(signal: str, source: str) -> str:
+    """Return the value of the label that says what is answered, and by which source."""
+    return f"{signal} {source}"
 
 
 def _literal(name: str) -> str:

@@ -12,7 +12,8 @@ import ast
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -33,6 +34,9 @@ POINTS_MAX = 10_000
 
 URL_MOST = 2000
 """Longest query in a URL: servers and proxies refuse more than some 8,000 characters of it."""
+
+SIDE_BY_SIDE = 5
+"""Queries at a time: as many as a reading takes. A server runs 20 (``--query.max-concurrency``)."""
 
 ATTEMPTS = 4
 BACKOFF_S = 0.25
@@ -114,7 +118,7 @@ class Series:
 
 
 class Prometheus:
-    """A Prometheus that is asked questions; not for several threads at once."""
+    """A Prometheus that is asked questions."""
 
     def __init__(self, access: Access, *, sleep: Callable[[float], None] = time.sleep) -> None:
         """Prepare the connection; nothing is sent yet.
@@ -135,6 +139,7 @@ class Prometheus:
         self.access = access
         self._sleep = sleep
         self._headers: dict[str, str] = {}
+        self._threads = ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="prometheus")
         self._connection = PrometheusConnect(
             url=access.url.rstrip("/"), headers=self._headers, retry=Retry(total=0, read=False)
         )
@@ -146,26 +151,22 @@ class Prometheus:
             certificate = str(access.cert_file)
             session.cert = (certificate, str(access.key_file)) if access.key_file else certificate
 
-    def instant(self, query: str, at_s: float) -> list[Series]:
-        """Return the answer at one time, each series with one point.
+    def numbers(
+        self, queries: Iterable[str], at_s: float
+    ) -> Iterator[tuple[Mapping[str, str], float]]:
+        """Yield labels and value of each series that answers, infinities as NaN.
+
+        Args:
+            queries: Asked side by side; each answers a vector. Their answers come in this order.
+            at_s: Unix time.
 
         Raises:
             MetricsUnavailable: After the last attempt, or at once when trying again cannot help.
         """
-        return [_series(item["metric"], [item["value"]]) for item in self._at(query, at_s)]
-
-    def numbers(self, query: str, at_s: float) -> list[tuple[Mapping[str, str], float]]:
-        """Return labels and value of each series at one time, infinities as NaN.
-
-        What :meth:`instant` answers, for tens of thousands of series.
-
-        Raises:
-            MetricsUnavailable: See :meth:`instant`.
-        """
-        return [
-            (item["metric"], value if isfinite(value := float(item["value"][1])) else nan)
-            for item in self._at(query, at_s)
-        ]
+        for items in self._threads.map(lambda query: self._at(query, at_s), queries):
+            for item in items:
+                value = float(item["value"][1])
+                yield item["metric"], value if isfinite(value) else nan
 
     def _at(self, query: str, at_s: float) -> list[dict[str, Any]]:
         return self._ask(
@@ -184,7 +185,7 @@ class Prometheus:
             step_s: Seconds between two points.
 
         Raises:
-            MetricsUnavailable: See :meth:`instant`.
+            MetricsUnavailable: See :meth:`numbers`.
         """
         pieces: dict[tuple[tuple[str, str], ...], list[list[Any]]] = {}
         for first_s, last_s in chunks(start_s, end_s, step_s):
@@ -204,6 +205,7 @@ class Prometheus:
 
     def close(self) -> None:
         """Close the connection."""
+        self._threads.shutdown(cancel_futures=True)
         self._connection.close()
 
     def _ask(self, call: Callable[[], Any]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from gpupilot_envs.errors import MetricsUnavailable
-from gpupilot_envs.live import LiveReading
+from gpupilot_envs.live_reading import LiveReading
 from gpupilot_operator.cases import Case
 from gpupilot_operator.conditions import read_time
 from gpupilot_operator.events import events_of

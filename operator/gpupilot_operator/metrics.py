@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from gpupilot_envs.live import LiveReading, LiveSignals
+from gpupilot_envs.live import LiveSignals
+from gpupilot_envs.live_reading import LiveReading
 from gpupilot_envs.metric_names import metric_names
 from gpupilot_envs.metric_queries import QUERIES
 from gpupilot_envs.prometheus import Access, Prometheus

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpupilot_envs.allocation import Allocation
-from gpupilot_envs.live import LiveReading
+from gpupilot_envs.live_reading import LiveReading
 from gpupilot_envs.profile import ServiceProfile
 from gpupilot_envs.signals import Signals
 from gpupilot_operator.facts import Grant

@@ -21,6 +21,7 @@ from gpupilot_operator.memory import State
 from gpupilot_operator.metrics import LiveMetrics
 from gpupilot_operator.narrator import Narrator
 from gpupilot_operator.ports import Ports
+from gpupilot_operator.resting import Resting
 from gpupilot_operator.settings import Settings
 from gpupilot_operator.store import Store
 from gpupilot_operator.sweep import is_served
@@ -53,7 +54,7 @@ class Running:
         self._settings, self._guarded = settings, guarded
         self._stop, self._last = threading.Event(), threading.Event()
         self._store, self._state = Store(), State()
-        self._narrator = Narrator()
+        self._narrator, self._resting = Narrator(), Resting()
         self._to_lead = Connection(
             may_write=lambda: True, counted=self._counted, timeout_s=LEASE_TIMEOUT_S
         )
@@ -87,7 +88,7 @@ class Running:
         self.health.expect("keep", within_s=KEEP_WITHIN_S)
         self._begin("elect", lambda: self._elector.run(self._last))
         self._begin("keep", self._beats(self._keep))
-        self._begin("tick", self._beats(lambda: ticker.look(time.monotonic())))
+        self._begin("tick", self._beats(lambda: self._decide(ticker)))
 
     def stop(self) -> None:
         """End the work, then give the lease up: another may begin when nothing of ours is left."""
@@ -96,6 +97,7 @@ class Running:
         for work in works:
             work.join(STOP_WITHIN_S)
         self._cluster.close()
+        self._resting.end()
         self._last.set()
         elect.join(STOP_WITHIN_S)
         self._journal.close()
@@ -114,6 +116,10 @@ class Running:
         self.health.beat("keep")
         if self._keeper.synced.is_set():
             self.health.synced()
+
+    def _decide(self, ticker: Ticker) -> None:
+        ticker.look(time.monotonic())
+        self._resting.rest(time.monotonic())
 
     def _tick(self) -> None:
         ports = Ports(cluster=self._cluster, metrics=self._metrics, log=self._journal)

@@ -132,7 +132,7 @@ def up(access: Access, **words: Any) -> int:
     """Return how many targets are up, as the Prometheus behind ``access`` sees them."""
     connection = Prometheus(access, sleep=lambda _: None, **words)
     try:
-        return len(connection.instant("up", time.time()))
+        return len(list(connection.numbers(["up"], time.time())))
     finally:
         connection.close()
 
@@ -147,10 +147,10 @@ def test_a_bearer_token_is_read_anew(gate: Gates, tmp_path: Path) -> None:
     proxy = gate(required={"Authorization": "Bearer first"})
     token = written(tmp_path, "first\n")
     connection = Prometheus(Access(url=proxy.url, token_file=token))
-    connection.instant("up", time.time())
+    list(connection.numbers(["up"], time.time()))
     proxy.required["Authorization"] = "Bearer second"
     token.write_text("second\n", encoding="utf-8")
-    connection.instant("up", time.time())
+    list(connection.numbers(["up"], time.time()))
     connection.close()
 
 
@@ -182,7 +182,7 @@ def test_what_passes_is_tried_again(gate: Gates) -> None:
     proxy = gate(failures=[503, 502, 429])
     waited: list[float] = []
     connection = Prometheus(Access(url=proxy.url), sleep=waited.append)
-    connection.instant("up", time.time())
+    list(connection.numbers(["up"], time.time()))
     connection.close()
     assert waited == [0.25, 0.5, 1.0]
 

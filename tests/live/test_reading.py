@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ import pytest
 from prometheus_api_client import PrometheusApiClientException
 
 from gpupilot_envs.errors import InputInvalid
-from gpupilot_envs.live import LiveReading, LiveSignals
+from gpupilot_envs.live import LiveSignals
+from gpupilot_envs.live_reading import LiveReading
 from gpupilot_envs.metric_names import metric_names
 from gpupilot_envs.metric_queries import Scope, queries
-from gpupilot_envs.prometheus import Access, Prometheus, Series
+from gpupilot_envs.prometheus import Access, Prometheus
 
 WINDOW_S = 30
 SERVICES = ("gap", "idle", "long", "nan", "reset", "shop")
@@ -137,13 +138,14 @@ def test_the_number_of_queries_does_not_grow_with_the_services(
 ) -> None:
     connection = Prometheus(Access(url=prometheus.url))
     sent: list[str] = []
-    plain = connection.instant
+    plain = connection.numbers
 
-    def counted(query: str, at_s: float) -> list[Series]:
-        sent.append(query)
-        return plain(query, at_s)
+    def counted(queries: Iterable[str], at_s: float) -> Iterator[tuple[Mapping[str, str], float]]:
+        asked = list(queries)
+        sent.extend(asked)
+        return plain(asked, at_s)
 
-    monkeypatch.setattr(connection, "instant", counted)
+    monkeypatch.setattr(connection, "numbers", counted)
     live = LiveSignals(connection, metric_names(), lambda _: 0.060)
     live.read(("shop",), WINDOW_S, prometheus.end_s)
     one = len(sent)

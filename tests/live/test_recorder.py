@@ -20,7 +20,8 @@ from gpupilot_agent.cli.record_live import DELAY_S, seconds
 from gpupilot_agent.live_recorder import LiveRecorder, RecordingPlan
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.errors import InputInvalid, MetricsUnavailable, OutputRefused
-from gpupilot_envs.live import LiveReading, LiveSignals
+from gpupilot_envs.live import LiveSignals
+from gpupilot_envs.live_reading import LiveReading
 from gpupilot_envs.metric_names import metric_names
 from gpupilot_envs.prometheus import Access, Prometheus
 from gpupilot_envs.workload.recording import read_recording

@@ -10,7 +10,7 @@ import pytest
 
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.errors import MetricsUnavailable
-from gpupilot_envs.live import LiveReading
+from gpupilot_envs.live_reading import LiveReading
 from gpupilot_envs.signals import Signals
 from gpupilot_operator.memory import State
 from gpupilot_operator.plan import Plan

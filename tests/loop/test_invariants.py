@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gpupilot_envs.live import LiveReading
+from gpupilot_envs.live_reading import LiveReading
 from gpupilot_envs.signals import Signals
 from gpupilot_operator.control import tick
 from gpupilot_operator.memory import State

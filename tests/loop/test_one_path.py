@@ -13,7 +13,7 @@ from gpupilot_agent.learned import LearnedPolicy
 from gpupilot_agent.policies import Policy
 from gpupilot_agent.rollout import Decision, rollout
 from gpupilot_envs.allocation import Allocation
-from gpupilot_envs.live import LiveReading
+from gpupilot_envs.live_reading import LiveReading
 from gpupilot_envs.serving.measure import allocation_of
 from gpupilot_envs.serving.world import SimulatedWorld
 from gpupilot_envs.workload.arrivals import SteadyArrivals

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from gpupilot_envs.allocation import Allocation
-from gpupilot_envs.live import LiveReading
+from gpupilot_envs.live_reading import LiveReading
 from gpupilot_envs.signals import Signals
 from gpupilot_operator import control
 from gpupilot_operator.memory import State

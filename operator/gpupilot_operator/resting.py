@@ -1,0 +1,42 @@
+"""When Python looks for garbage: between two ticks, so that no decision waits for it.
+
+A tick makes tens of thousands of objects that live as long as it does, at which Python, left to
+itself, looks through everything the store holds, several times in a tick.
+"""
+
+from __future__ import annotations
+
+import gc
+
+OFTEN_S = 10.0
+SELDOM_S = 300.0
+"""Everything is looked through this often: nearly all garbage is young."""
+_YOUNG = 1
+
+
+class Resting:
+    """Looks for garbage where it is called, and nowhere else."""
+
+    def __init__(self) -> None:
+        """Begin: Python no longer looks by itself."""
+        gc.disable()
+        self._often_s = self._seldom_s = 0.0
+
+    def rest(self, now_s: float) -> None:
+        """Look for garbage if it is time.
+
+        Args:
+            now_s: Seconds of a clock that never goes back.
+        """
+        if now_s < self._often_s:
+            return
+        self._often_s = now_s + OFTEN_S
+        if now_s < self._seldom_s:
+            gc.collect(_YOUNG)
+            return
+        self._seldom_s = now_s + SELDOM_S
+        gc.collect()
+
+    def end(self) -> None:
+        """Let Python look by itself again."""
+        gc.enable()
