@@ -73,8 +73,8 @@ MONITOR = Kind(
 LEASE = Kind(api_version="coordination.k8s.io/v1", kind="Lease", plural="leases")
 EVENT = Kind(api_version="events.k8s.io/v1", kind="Event", plural="events")
 
-WATCHED = (INFERENCE_SERVICE, DEPLOYMENT, POD, AUTOSCALER, CONFIG_MAP, QUOTA, SERVICE, BUDGET)
-"""What the store is fed with by watches."""
-LISTED = (*WATCHED, MONITOR)
-"""What the store is fed with by lists: a kind that may not be there cannot be watched."""
-BY_KIND = {each.kind: each for each in LISTED}
+ALWAYS = (INFERENCE_SERVICE, DEPLOYMENT, POD, AUTOSCALER, CONFIG_MAP, QUOTA, SERVICE, BUDGET)
+"""What the store is fed with on every cluster."""
+WITH_MONITORS = (*ALWAYS, MONITOR)
+"""What it is fed with where the Prometheus operator's types are: nothing else can be watched."""
+BY_KIND = {each.kind: each for each in WITH_MONITORS}

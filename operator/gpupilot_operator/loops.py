@@ -10,13 +10,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+from gpupilot_operator import kinds
 from gpupilot_operator.cluster import KubeCluster
 from gpupilot_operator.elector import Elector
 from gpupilot_operator.kube import Connection
 from gpupilot_operator.pacing import Pacing
 from gpupilot_operator.pod import Platform
 from gpupilot_operator.store import Store
-from gpupilot_operator.sweep import sweep
+from gpupilot_operator.sweep import is_served, sweep
 from gpupilot_operator.views import Name
 
 LOOK_S = 0.2
@@ -25,6 +26,8 @@ SWEEP_S = 300.0
 """Everything is listed and looked at this often, whatever the watches said."""
 AT_ONCE = 100
 """Services in one look: a thousand at once would hold up a tick for a second."""
+MONITORS_S = 10.0
+"""How often it is looked whether the Prometheus operator's types have come."""
 APART_S = 30.0
 """Least time between two sweeps."""
 AGAIN_S = 5.0
@@ -60,7 +63,14 @@ class Keeper:
         self._pacing = Pacing[Name]()
         self._swept_s = -SWEEP_S
         self._sweep_due_s = 0.0
+        self._monitors_due_s = 0.0
         self._led = False
+
+    def look_for_monitors(self) -> bool:
+        """Find out whether there are ServiceMonitors; return what was found."""
+        monitored = is_served(self._connection, kinds.MONITOR, self._namespaces)
+        self.platform = replace(self.platform, has_service_monitors=monitored)
+        return monitored
 
     def relist(self) -> None:
         """List everything soon: a watch began anew, so something may have been missed."""
@@ -76,6 +86,10 @@ class Keeper:
         Raises:
             ClusterUnavailable: The sweep that was due failed; it is due again in a while.
         """
+        if now_s >= self._monitors_due_s and not self.platform.has_service_monitors:
+            self._monitors_due_s = now_s + MONITORS_S
+            if self.look_for_monitors():
+                self._sweep_due_s = now_s
         if now_s >= self._sweep_due_s:
             self._sweep(now_s)
         self._pacing.want(self._store.touched())

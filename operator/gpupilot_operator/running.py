@@ -76,9 +76,15 @@ class Running:
         self._journal = Journal(settings.state_dir)
         self._threads: list[threading.Thread] = []
 
-    def is_installed(self) -> bool:
-        """Say whether InferenceServices are defined here, and ours to see."""
+    def look_around(self) -> bool:
+        """Find out what can be watched; say whether InferenceServices are, ours to see."""
+        self._keeper.look_for_monitors()
         return is_served(self._connection, kinds.INFERENCE_SERVICE, self._settings.namespaces)
+
+    def watched(self) -> tuple[Kind, ...]:
+        """Return the kinds that there are to be watched, as far as is known."""
+        has_monitors = self._keeper.platform.has_service_monitors
+        return kinds.WITH_MONITORS if has_monitors else kinds.ALWAYS
 
     def start(self) -> None:
         """Begin to take part in the election and to work."""
@@ -110,6 +116,10 @@ class Running:
         self._store.see(kind, change, body)
         if change is None:
             self._keeper.relist()
+
+    def missed(self) -> None:
+        """Have everything listed soon: for a while nobody told what happened."""
+        self._keeper.relist()
 
     def _keep(self) -> None:
         self._keeper.look(self._cluster, time.monotonic())

@@ -30,7 +30,7 @@ def sweep(connection: Connection, store: Store, namespaces: Sequence[str]) -> bo
         ClusterUnavailable: A kind cannot be listed.
     """
     has_monitors = is_served(connection, kinds.MONITOR, namespaces)
-    for kind in kinds.LISTED if has_monitors else kinds.WATCHED:
+    for kind in kinds.WITH_MONITORS if has_monitors else kinds.ALWAYS:
         _sweep(connection, store, kind, namespaces)
     return has_monitors
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from definitions import definition
 from gpupilot_agent.stack import processes
 from gpupilot_operator import crd, kinds, naming, triton_control
 from gpupilot_operator.granted import GRANTED, Granted, stated
@@ -78,33 +79,12 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def _install(cluster: Cluster) -> None:
-    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    for definition in (crd.crd(), monitors()):
-        done(cluster.api.ask("POST", definitions, definition))
+    for each in (crd.crd(), definition(kinds.MONITOR)):
+        running.define(cluster, each)
     cluster.kubectl("apply", "-k", str(DEPLOY / "operator"))
     # its pods are fake: the process of the test is the operator
     cluster.kubectl("-n", operators.NAMESPACE, "scale", "deployment", "--all", "--replicas=0")
     done(cluster.api.ask("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}}))
-    until(lambda: not cluster.api.ask("GET", kinds.INFERENCE_SERVICE.path(NAMESPACE)).refused)
-    until(lambda: not cluster.api.ask("GET", kinds.MONITOR.path(NAMESPACE)).refused)
-
-
-def monitors() -> Body:
-    """Return a definition of ServiceMonitors that takes any."""
-    kind = kinds.MONITOR
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{kind.plural}.{kind.group}"},
-        "spec": {
-            "group": kind.group,
-            "scope": "Namespaced",
-            "names": {"plural": kind.plural, "kind": kind.kind},
-            "versions": [version],
-        },
-    }
 
 
 @pytest.fixture(scope="module")

@@ -317,7 +317,7 @@ def test_a_list_makes_good_whatever_watches_left_out(
     for change, body in HISTORY:
         newest[body["kind"], name_of(body)] = (change, body)
     there = [body for change, body in newest.values() if change != "DELETED"]
-    for kind in kinds.WATCHED:
+    for kind in kinds.WITH_MONITORS:
         mine = [body for body in there if body["kind"] == kind.kind]
         for body in mine:
             store.see(kind, None, body)
