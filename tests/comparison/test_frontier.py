@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpupilot_agent.evaluation import Design
@@ -29,6 +29,7 @@ def test_nothing_is_read_beyond_what_was_measured(level: float) -> None:
     assert np.isnan(cost_at(np.array([0.9, 0.999]), np.array([2.0, 4.0]), (level,))).all()
 
 
+@settings(deadline=None)  # the first call compiles
 @given(
     st.lists(st.tuples(st.floats(0.5, 0.9999), st.floats(0.1, 100.0)), min_size=2, max_size=12),
     st.floats(0.5, 0.9999),
