@@ -6,11 +6,8 @@ this process (``time.process_time``), the median of five runs after a warm-up.
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
-
 import numpy as np
+from cpu_time import cpu_s
 from numpy.typing import NDArray
 
 from gpupilot_agent.baselines.registry import make, names
@@ -32,22 +29,10 @@ from gpupilot_envs.serving.capacity import Capacity
 from gpupilot_envs.signals import History, Signals
 from gpupilot_envs.workload.trace import RateTrace
 
-RUNS = 5
 LOOPS = 200_000
 DAY = RateTrace(
     name="day", bin_s=15.0, rps=600.0 + 400.0 * np.sin(np.arange(5760) / 917.0), family="bench"
 )
-
-
-def cpu_s(work: Callable[[], object]) -> float:
-    """Return the median CPU seconds of one run of ``work``."""
-    work()
-    spent = []
-    for _ in range(RUNS):
-        start = time.process_time()
-        work()
-        spent.append(time.process_time() - start)
-    return statistics.median(spent)
 
 
 def history() -> History:

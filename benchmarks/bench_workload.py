@@ -6,11 +6,8 @@ this process (``time.process_time``), the median of five runs after a warm-up.
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
-
 import numpy as np
+from cpu_time import cpu_s
 
 from gpupilot_envs.workload.arrivals import RateArrivals
 from gpupilot_envs.workload.fitting import fit
@@ -19,21 +16,9 @@ from gpupilot_envs.workload.randomisation import random_traffic
 from gpupilot_envs.workload.regimes import RegimesParams
 from gpupilot_envs.workload.trace import DAY_S, RateTrace
 
-RUNS = 5
 HOUR = RateTrace(
     name="hour", bin_s=15.0, rps=5000.0 + 3000.0 * np.sin(np.arange(240) / 20.0), family="bench"
 )
-
-
-def cpu_s(work: Callable[[], object]) -> float:
-    """Return the median CPU seconds of one run of ``work``."""
-    work()
-    spent = []
-    for _ in range(RUNS):
-        start = time.process_time()
-        work()
-        spent.append(time.process_time() - start)
-    return statistics.median(spent)
 
 
 def windows(cv: float, step_s: float) -> int:

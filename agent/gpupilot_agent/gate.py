@@ -100,13 +100,60 @@ class GateConfig:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What policies are judged on: a service's recordings, what it costs to run, and how.
+
+    Attributes:
+        recordings: Of the service, none of which overlaps another.
+        config: How to judge.
+        now: Time to date proofs with, with its time zone.
+        divided: The recorded traffic: to tune on, and to judge on.
+        scene: The service in the event level; ``None`` where nothing tells its profile.
+        doubts: Why it cannot carry a verdict; empty where it can.
+    """
+
+    recordings: tuple[Recording, ...]
+    config: GateConfig
+    now: datetime
+    divided: Parts
+    scene: Scene | None
+    doubts: tuple[Why, ...]
+
+    @classmethod
+    def of(
+        cls,
+        recordings: Sequence[Recording],
+        config: GateConfig,
+        *,
+        now: datetime,
+        profile: ServiceProfile | None = None,
+    ) -> Ground:
+        """Lay out what to judge on; ``profile=None`` calibrates it from the recordings.
+
+        Raises:
+            InputInvalid: The recordings are of several services, overlap, or hold no request rate.
+        """
+        divided = parts(recordings, earlier_share=config.earlier_share)
+        chosen, doubts = _profile(recordings, profile, now)
+        scene = None if chosen is None else _scene(config, chosen)
+        doubts += _data_doubts(divided, config)
+        if scene is not None and not doubts:
+            doubts = _infeasible(scene)
+        return cls(
+            recordings=tuple(recordings),
+            config=config,
+            now=now,
+            divided=divided,
+            scene=scene,
+            doubts=tuple(doubts),
+        )
+
+
 def gate(
     policy: Bundle,
-    recordings: Sequence[Recording],
-    config: GateConfig,
+    ground: Ground,
     *,
-    now: datetime,
-    profile: ServiceProfile | None = None,
     jobs: int | None = 1,
     on_progress: Progress = lambda done, total, note: None,  # noqa: ARG005
 ) -> Proof:
@@ -114,29 +161,15 @@ def gate(
 
     Args:
         policy: As it would be deployed.
-        recordings: Of the service, none of which overlaps another.
-        config: How to judge.
-        now: Time to date the proof with, with its time zone.
-        profile: What the service costs to run; ``None`` calibrates it from the recordings.
+        ground: What to judge it on.
         jobs: Processes; ``None`` leaves it to ``joblib.parallel_config``.
         on_progress: Told after each run: done, all, remark.
-
-    Raises:
-        InputInvalid: The recordings are of several services, overlap, or hold no request rate.
     """
-    divided = parts(recordings, earlier_share=config.earlier_share)
-    chosen, doubts = _profile(recordings, profile, now)
-    doubts = [*doubts, *_data_doubts(divided, config)]
-    proof = _Draft(policy, recordings, config, divided, chosen, now)
-    if chosen is None or doubts:
-        return proof.held(doubts)
-    scene = _scene(config, chosen)
-    try:
-        scene.capacity()
-    except SloInfeasible as error:
-        return proof.held([Why(code=Code.OBJECTIVE_INFEASIBLE, text=str(error))])
-    tuned = _tuned(scene, divided, config, jobs, on_progress, config.baselines)
-    results = _results(scene, divided, config, tuned, policy, jobs, on_progress)
+    proof, scene, config = _Draft(policy, ground), ground.scene, ground.config
+    if scene is None or ground.doubts:
+        return proof.held(ground.doubts)
+    tuned = _tuned(scene, ground, jobs, on_progress, config.baselines)
+    results = _results(scene, ground, tuned, policy, jobs, on_progress)
     ruled = ruling(
         results,
         LEARNED,
@@ -149,11 +182,8 @@ def gate(
 
 def priced(
     policy: Bundle,
-    recordings: Sequence[Recording],
-    config: GateConfig,
+    ground: Ground,
     *,
-    now: datetime,
-    profile: ServiceProfile | None = None,
     jobs: int | None = 1,
     on_progress: Progress = lambda done, total, note: None,  # noqa: ARG005
 ) -> Bundle:
@@ -161,17 +191,12 @@ def priced(
 
     Its one knob gets what every baseline's settings get: as many trials, on the same earlier part
     of the recordings, for the same objective. Recordings that cannot carry a verdict leave the
-    policy as it is; :func:`gate` says why. Arguments and errors are those of :func:`gate`.
+    policy as it is; :func:`gate` says why, and takes the same arguments.
     """
-    divided = parts(recordings, earlier_share=config.earlier_share)
-    chosen, doubts = _profile(recordings, profile, now)
-    if chosen is None or doubts or _data_doubts(divided, config):
+    scene, target = ground.scene, ground.config.targets.attainment_ratio
+    if scene is None or ground.doubts:
         return policy
-    scene, target = _scene(config, chosen), config.targets.attainment_ratio
-    try:
-        found = _tuned(scene, divided, config, jobs, on_progress, (LEARNED,), policy)
-    except SloInfeasible:
-        return policy
+    found = _tuned(scene, ground, jobs, on_progress, (LEARNED,), policy)
     scale = found.policies[LEARNED].params(target)["price_scale"]
     known = policy.prices or ((target, policy.price(target)),)
     return replace(policy, prices=tuple((ratio, scale * price) for ratio, price in known))
@@ -215,6 +240,15 @@ def _data_doubts(divided: Parts, config: GateConfig) -> list[Why]:
     return doubts
 
 
+def _infeasible(scene: Scene) -> list[Why]:
+    """Return why no policy can meet the objective."""
+    try:
+        scene.capacity()
+    except SloInfeasible as error:
+        return [Why(code=Code.OBJECTIVE_INFEASIBLE, text=str(error))]
+    return []
+
+
 def _scene(config: GateConfig, profile: ServiceProfile) -> Scene:
     return Scene(
         profile=profile,
@@ -231,17 +265,17 @@ def _scene(config: GateConfig, profile: ServiceProfile) -> Scene:
 
 def _tuned(
     scene: Scene,
-    divided: Parts,
-    config: GateConfig,
+    ground: Ground,
     jobs: int | None,
     on_progress: Progress,
     policies: tuple[str, ...],
     bundle: Bundle | None = None,
 ) -> Tuned:
     """Return the settings of policies, searched on the earlier part with equal budgets."""
+    config = ground.config
     asked = TuneConfig(
         scene=replace(scene, hours=config.tune_hours, block_s=None),
-        traces=divided.earlier,
+        traces=ground.divided.earlier,
         policies=policies,
         trials=config.trials,
         seeds=1,
@@ -253,17 +287,17 @@ def _tuned(
 
 def _results(
     scene: Scene,
-    divided: Parts,
-    config: GateConfig,
+    ground: Ground,
     tuned: Tuned,
     policy: Bundle,
     jobs: int | None,
     on_progress: Progress,
 ) -> Results:
     """Return the runs of the policy as deployed and of every baseline on the later part."""
+    config = ground.config
     asked = CompareConfig(
         scene=scene,
-        traces=divided.later,
+        traces=ground.divided.later,
         policies=(LEARNED, *(f"{name}{TUNED}" for name in config.baselines)),
         seeds=config.seeds,
         levels=(config.targets.attainment_ratio,),
@@ -281,29 +315,24 @@ def _results(
 class _Draft:
     """Everything of a proof that is known before the verdict."""
 
-    def __init__(
-        self,
-        policy: Bundle,
-        recordings: Sequence[Recording],
-        config: GateConfig,
-        divided: Parts,
-        profile: ServiceProfile | None,
-        now: datetime,
-    ) -> None:
-        plain = None if profile is None else profile.model_dump(mode="json")
+    def __init__(self, policy: Bundle, ground: Ground) -> None:
+        config, scene = ground.config, ground.scene
+        plain = None if scene is None else scene.profile.model_dump(mode="json")
         self._known: dict[str, Any] = {
-            "service": divided.service,
-            "created_at": now,
+            "service": ground.divided.service,
+            "created_at": ground.now,
             "objective": Objective(
                 latency_ms=1000.0 * config.targets.latency_s,
                 attainment_ratio=config.targets.attainment_ratio,
             ),
             "margin": config.margin,
-            "evidence": _evidence(divided, config),
+            "evidence": _evidence(ground.divided, config),
             "hashes": Hashes(
                 bundle=policy.sha256,
                 profile=None if plain is None else tracking.digest(plain),
-                recordings={f"{r.service}@{r.readings[0].at_s:g}": sha256(r) for r in recordings},
+                recordings={
+                    f"{r.service}@{r.readings[0].at_s:g}": sha256(r) for r in ground.recordings
+                },
                 config=tracking.digest(config.identity()),
             ),
             "environment": tracking.environment(),

@@ -14,7 +14,7 @@ import pytest
 from markupsafe import escape
 
 from gpupilot_agent.bundle import Bundle
-from gpupilot_agent.gate import GateConfig, gate, priced
+from gpupilot_agent.gate import GateConfig, Ground, gate, priced
 from gpupilot_agent.gate_data import execution_error, parts, sha256
 from gpupilot_agent.proof import Code, Proof, json_schema, read_proof, write_proof
 from gpupilot_agent.report.proof_page import write_proof_page
@@ -89,7 +89,9 @@ def codes(proof: Proof) -> set[Code]:
 def promoted(service: ServiceProfile, config: GateConfig) -> Proof:
     """Return the verdict on a sane controller that meets a fixed number of replicas."""
     fixed = replace(config, baselines=("static",), trials=4)
-    return gate(policy(z=1.5, hold_s=120.0), [recorded(100)], fixed, now=NOW, profile=service)
+    return gate(
+        policy(z=1.5, hold_s=120.0), Ground.of([recorded(100)], fixed, now=NOW, profile=service)
+    )
 
 
 def test_a_cheaper_policy_is_promoted_with_its_effect(promoted: Proof) -> None:
@@ -139,7 +141,9 @@ def test_the_same_question_has_the_same_answer(
     promoted: Proof, service: ServiceProfile, config: GateConfig
 ) -> None:
     fixed = replace(config, baselines=("static",), trials=4)
-    again = gate(policy(z=1.5, hold_s=120.0), [recorded(100)], fixed, now=NOW, profile=service)
+    again = gate(
+        policy(z=1.5, hold_s=120.0), Ground.of([recorded(100)], fixed, now=NOW, profile=service)
+    )
     assert again.baselines == promoted.baselines
     assert again.hashes == promoted.hashes
 
@@ -148,7 +152,7 @@ def test_the_same_decisions_are_held_because_nothing_differs(
     service: ServiceProfile, config: GateConfig
 ) -> None:
     twin = policy(z=1.5, hold_s=120.0, alpha=0.6, drain_s=15.0, beta=0.0)
-    proof = gate(twin, [recorded(100)], config, now=NOW, profile=service)
+    proof = gate(twin, Ground.of([recorded(100)], config, now=NOW, profile=service))
     assert proof.verdict == "hold"
     assert codes(proof) == {Code.NO_DIFFERENCE}
     assert proof.baselines["queueing-5s-tuned"].cost_as_they_ran.mean == 0.0
@@ -158,7 +162,7 @@ def test_a_dearer_policy_is_held_because_the_baseline_is_cheaper(
     service: ServiceProfile, config: GateConfig
 ) -> None:
     wasteful = policy(z=8.0, hold_s=900.0)
-    proof = gate(wasteful, [recorded(100)], config, now=NOW, profile=service)
+    proof = gate(wasteful, Ground.of([recorded(100)], config, now=NOW, profile=service))
     assert proof.verdict == "hold"
     assert codes(proof) == {Code.BASELINE_CHEAPER}
     assert "queueing-5s-tuned" in proof.reasons[0].text
@@ -167,20 +171,20 @@ def test_a_dearer_policy_is_held_because_the_baseline_is_cheaper(
 def test_a_cheap_policy_that_is_late_is_held(service: ServiceProfile, config: GateConfig) -> None:
     late = policy(z=0.0, hold_s=15.0, alpha=0.2)
     strict = replace(config, targets=Targets(latency_s=0.06, attainment_ratio=0.999))
-    proof = gate(late, [recorded(100)], strict, now=NOW, profile=service)
+    proof = gate(late, Ground.of([recorded(100)], strict, now=NOW, profile=service))
     assert Code.ATTAINMENT_WORSE in codes(proof)
 
 
 def test_a_margin_lets_an_equal_policy_pass(service: ServiceProfile, config: GateConfig) -> None:
     twin = policy(z=1.5, hold_s=120.0, alpha=0.6, drain_s=15.0, beta=0.0)
     lenient = replace(config, margin=0.01)
-    assert gate(twin, [recorded(100)], lenient, now=NOW, profile=service).promotes
+    assert gate(twin, Ground.of([recorded(100)], lenient, now=NOW, profile=service)).promotes
 
 
 def test_too_short_a_recording_says_how_much_is_needed(
     service: ServiceProfile, config: GateConfig
 ) -> None:
-    proof = gate(policy(), [recorded(30)], config, now=NOW, profile=service)
+    proof = gate(policy(), Ground.of([recorded(30)], config, now=NOW, profile=service))
     assert codes(proof) == {Code.TOO_LITTLE_DATA}
     assert "0.5 h are recorded, at least 1.1 h are needed" in proof.reasons[0].text
     assert proof.policy is None
@@ -193,18 +197,18 @@ def test_profile_of_another_service_is_told_by_its_executions(
     error = execution_error([recorded(30)], slower)
     assert error == pytest.approx(-0.5)
     assert execution_error([recorded(30)], service) == pytest.approx(0.0)
-    proof = gate(policy(), [recorded(100)], config, now=NOW, profile=slower)
+    proof = gate(policy(), Ground.of([recorded(100)], config, now=NOW, profile=slower))
     assert codes(proof) == {Code.PROFILE_MISMATCH}
 
 
 def test_recording_that_shows_no_profile_is_held(config: GateConfig) -> None:
-    proof = gate(policy(), [recorded(100)], config, now=NOW)
+    proof = gate(policy(), Ground.of([recorded(100)], config, now=NOW))
     assert codes(proof) == {Code.PROFILE_UNKNOWN}
 
 
 def test_objective_no_batch_meets_is_held(service: ServiceProfile, config: GateConfig) -> None:
     impossible = replace(config, targets=Targets(latency_s=0.01))
-    proof = gate(policy(), [recorded(100)], impossible, now=NOW, profile=service)
+    proof = gate(policy(), Ground.of([recorded(100)], impossible, now=NOW, profile=service))
     assert codes(proof) == {Code.OBJECTIVE_INFEASIBLE}
 
 
@@ -214,7 +218,9 @@ def test_recording_full_of_holes_is_held(service: ServiceProfile, config: GateCo
         replace(reading, rate_rps=None) if at % 40 < 16 else reading
         for at, reading in enumerate(whole.readings)
     )
-    proof = gate(policy(), [replace(whole, readings=holes)], config, now=NOW, profile=service)
+    proof = gate(
+        policy(), Ground.of([replace(whole, readings=holes)], config, now=NOW, profile=service)
+    )
     assert Code.RECORDING_GAPS in codes(proof)
     assert proof.evidence.gap_ratio == pytest.approx(0.4)
     assert proof.evidence.longest_gap_s == 240.0
@@ -229,7 +235,7 @@ def test_recordings_that_do_not_belong_together_are_refused(
         ([recorded(60), recorded(60, start_s=600.0)], "overlap"),
     ):
         with pytest.raises(InputInvalid, match=said):
-            gate(policy(), others, config, now=NOW, profile=service)
+            gate(policy(), Ground.of(others, config, now=NOW, profile=service))
 
 
 def test_unknown_and_missing_baselines_are_refused(config: GateConfig) -> None:
@@ -264,13 +270,13 @@ def test_the_price_is_set_on_the_earlier_part_alone(
         replace(reading, rate_rps=2.0 * (reading.rate_rps or 0.0)) if at > 170 else reading
         for at, reading in enumerate(whole.readings)
     )
-    found = priced(dear, [whole], eight, now=NOW, profile=service)
+    found = priced(dear, Ground.of([whole], eight, now=NOW, profile=service))
     ((objective, price),) = found.prices
     assert objective == 0.95
     assert price < 3000.0
     assert found.networks is dear.networks
     other = replace(whole, readings=doubled)
-    assert priced(dear, [other], eight, now=NOW, profile=service).prices == found.prices
+    assert priced(dear, Ground.of([other], eight, now=NOW, profile=service)).prices == found.prices
 
 
 def test_recordings_that_carry_no_verdict_set_no_price(
@@ -278,6 +284,6 @@ def test_recordings_that_carry_no_verdict_set_no_price(
 ) -> None:
     mine = policy(z_per_log_price=1.0)
     impossible = replace(config, targets=Targets(latency_s=0.01))
-    assert priced(mine, [recorded(30)], config, now=NOW, profile=service) is mine
-    assert priced(mine, [recorded(100)], config, now=NOW) is mine
-    assert priced(mine, [recorded(100)], impossible, now=NOW, profile=service) is mine
+    assert priced(mine, Ground.of([recorded(30)], config, now=NOW, profile=service)) is mine
+    assert priced(mine, Ground.of([recorded(100)], config, now=NOW)) is mine
+    assert priced(mine, Ground.of([recorded(100)], impossible, now=NOW, profile=service)) is mine

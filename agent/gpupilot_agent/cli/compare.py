@@ -24,10 +24,7 @@ DEFAULT_POLICIES = "static,static-peak,hpa,hpa-rate,keda,kpa,queueing,predictive
 
 
 def compare(
-    traces: Annotated[
-        list[Path],
-        typer.Option(help="Rate traces, recordings, or folders of them.", metavar="PATH…"),
-    ],
+    traces: options.Traces,
     out: options.Out,
     more: options.MoreTraces = None,
     profile: options.Profile = options.DEFAULT_PROFILE,

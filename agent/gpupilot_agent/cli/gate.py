@@ -94,7 +94,7 @@ def gate(
     promote, 3: hold, 2: the input cannot be used. Writes proof.json and proof.html.
     """
     from gpupilot_agent.bundle import save
-    from gpupilot_agent.gate import GateConfig, priced
+    from gpupilot_agent.gate import GateConfig, Ground, priced
     from gpupilot_agent.gate import gate as judge
     from gpupilot_agent.proof import write_proof
     from gpupilot_agent.report.proof_page import write_proof_page
@@ -121,17 +121,13 @@ def gate(
     if bundle_digest is not None or bundle_key is not None:
         bundle = trusted(policy, digest=bundle_digest, key=bundle_key)
     recordings = [read_recording(path) for path in [*service_recordings, *(more or [])]]
-    now = datetime.now(UTC)
     known = None if profile is None else find_profile(profile)
+    ground = Ground.of(recordings, config, now=datetime.now(UTC), profile=known)
     if fit_price:
         with counter("setting the price") as told:
-            bundle = priced(
-                bundle, recordings, config, now=now, profile=known, jobs=jobs, on_progress=told
-            )
+            bundle = priced(bundle, ground, jobs=jobs, on_progress=told)
     with counter("judging") as told:
-        proof = judge(
-            bundle, recordings, config, now=now, profile=known, jobs=jobs, on_progress=told
-        )
+        proof = judge(bundle, ground, jobs=jobs, on_progress=told)
     write_proof(out / "proof.json", proof)
     write_proof_page(out / "proof.html", proof)
     if fit_price:

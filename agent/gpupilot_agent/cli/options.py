@@ -32,6 +32,10 @@ TrainingTraces = Annotated[
         metavar="PATH…",
     ),
 ]
+Traces = Annotated[
+    list[Path],
+    typer.Option(help="Rate traces, recordings, or folders of them.", metavar="PATH…"),
+]
 MoreTraces = Annotated[
     list[Path] | None,
     typer.Argument(help="More traces, as a shell's * gives them.", metavar="PATH"),

@@ -25,10 +25,7 @@ DEFAULT_POLICIES = "static,hpa,hpa-rate,keda,kpa,queueing,predictive"
 
 
 def tune(
-    traces: Annotated[
-        list[Path],
-        typer.Option(help="Training traffic: traces, recordings, or folders.", metavar="PATH…"),
-    ],
+    traces: options.Traces,
     out: options.Out,
     more: options.MoreTraces = None,
     profile: options.Profile = options.DEFAULT_PROFILE,
