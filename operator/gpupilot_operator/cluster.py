@@ -15,7 +15,7 @@ from typing import Any
 from gpupilot_envs.errors import ChangeRefused
 from gpupilot_operator import kinds, telling
 from gpupilot_operator.actuate import BY_US, Actuator, Outcome
-from gpupilot_operator.kube import JSON_PATCH, MERGE, Connection, Request
+from gpupilot_operator.kube import JSON_PATCH, MERGE, Answer, Connection, Request
 from gpupilot_operator.logs import FIELDS
 from gpupilot_operator.pod import Platform
 from gpupilot_operator.ports import Change, Event, Seen, Telling
@@ -162,18 +162,7 @@ class KubeCluster:
         return replace(seen, refused=complaint.said)
 
     def _patch_status(self, at: Name, patch: Mapping[str, Any]) -> str | None:
-        answer = self._connection.send(
-            Request(
-                verb="patch",
-                kind=kinds.INFERENCE_SERVICE,
-                namespace=at.namespace,
-                name=at.name,
-                sub="status",
-                body=patch,
-                content=MERGE,
-                query=BY_US,
-            )
-        )
+        answer = self._patch(at, patch, content=MERGE, sub="status")
         # one that went meanwhile need not be told of
         return None if answer.status == HTTPStatus.NOT_FOUND else answer.wrong
 
@@ -182,20 +171,25 @@ class KubeCluster:
         count, path = service.spec.predictor.replicas, "/spec/predictor/replicas"
         if count is None:
             return None
+        at = Name(namespace=service.namespace, name=service.name)
         change = [{"op": "test", "path": path, "value": count}, {"op": "remove", "path": path}]
-        answer = self._connection.send(
+        answer = self._patch(at, change, content=JSON_PATCH)
+        changed = answer.status == HTTPStatus.UNPROCESSABLE_ENTITY
+        return None if changed else answer.wrong
+
+    def _patch(self, at: Name, body: Any, *, content: str, sub: str | None = None) -> Answer:
+        return self._connection.send(
             Request(
                 verb="patch",
                 kind=kinds.INFERENCE_SERVICE,
-                namespace=service.namespace,
-                name=service.name,
-                body=change,
-                content=JSON_PATCH,
+                namespace=at.namespace,
+                name=at.name,
+                sub=sub,
+                body=body,
+                content=content,
                 query=BY_US,
             )
         )
-        changed = answer.status == HTTPStatus.UNPROCESSABLE_ENTITY
-        return None if changed else answer.wrong
 
     def _post(self, at: Name, uid: str, event: Event) -> str | None:
         body = telling.event(at, uid, event, by=self._identity, now=self._now())

@@ -23,7 +23,7 @@ from gpupilot_operator.ports import Noted
 
 _log = logging.getLogger(__name__)
 
-MOST_BYTES = 2**30
+MOST_BYTES = 3 * 2**28
 ROWS_PER_WRITE = 60
 ROWS_PER_FILE = 720
 WAITING_MOST = 2000

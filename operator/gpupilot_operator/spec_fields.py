@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -53,10 +54,7 @@ def seconds(duration: str) -> float:
     Raises:
         ValueError: It is not one.
     """
-    found = re.fullmatch(r"([0-9.]+)(ms|s|m|h)", duration)
-    if found is None or not re.match(DURATION, duration):
-        raise ValueError(f"a duration such as 60ms, 1.5s or 5m, not {duration!r}")
-    return float(found[1]) * _SECONDS[found[2]]
+    return _scaled(duration, DURATION, _SECONDS, "a duration such as 60ms, 1.5s or 5m")
 
 
 def amount(quantity: str) -> float:
@@ -65,10 +63,15 @@ def amount(quantity: str) -> float:
     Raises:
         ValueError: It is not one.
     """
-    found = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", quantity)
-    if found is None or not re.match(QUANTITY, quantity):
-        raise ValueError(f"a quantity such as 500m or 2Gi, not {quantity!r}")
-    return float(found[1]) * _FACTORS[found[2]]
+    return _scaled(quantity, QUANTITY, _FACTORS, "a quantity such as 500m or 2Gi")
+
+
+def _scaled(text: str, form: str, factors: Mapping[str, float], what: str) -> float:
+    """Return a number with a unit in the unit that has the factor 1."""
+    found = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", text)
+    if found is None or not re.match(form, text):
+        raise ValueError(f"{what}, not {text!r}")
+    return float(found[1]) * factors[found[2]]
 
 
 def matching(pattern: str, message: str) -> dict[str, Any]:

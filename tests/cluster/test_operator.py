@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+import cluster_objects
+from cluster_objects import SLICES
 from gpupilot_agent.stack import processes
 from gpupilot_operator import naming
 from gpupilot_testbed import observing, operators
@@ -22,24 +24,10 @@ pytestmark = pytest.mark.timeout(3000)
 
 DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments"
 CALL = r'gpupilot_api_calls_total\{code="(\d+)",resource="(\S+?)",verb="(\w+)"\} (\S+)'
-SLICES: dict[str, Any] = {
-    "sharing": "MIG",
-    "minShareMilli": 142,
-    "shares": [
-        {"milli": 142, "resources": {"nvidia.com/mig-1g.10gb": 1}},
-        {"milli": 428, "resources": {"nvidia.com/mig-3g.40gb": 1}},
-    ],
-}
+SERVER = {"name": "server", "image": "none"}
+MODEL = {**cluster_objects.SPEC["predictor"]["model"], "storageUri": "s3://models/shop"}
 SPEC: dict[str, Any] = {
-    "predictor": {
-        "model": {
-            "modelFormat": {"name": "onnxruntime"},
-            "storageUri": "s3://models/shop",
-            "resources": {"limits": {"cpu": "2", "memory": "2Gi"}},
-        },
-        "minReplicas": 2,
-        "maxReplicas": 6,
-    },
+    "predictor": {"model": MODEL, "minReplicas": 2, "maxReplicas": 6},
     "slo": {"latency": {"target": "60ms"}},
     "autoscaling": {
         "mode": "Act",
@@ -236,6 +224,26 @@ def test_a_deployment_of_somebody_else_is_not_taken(
     assert defined.api.get(f"{where}/shop")["spec"]["selector"] == {"app": "theirs"}
 
 
+def test_objects_that_cannot_be_made_are_told_in_status(
+    defined: Cluster, namespace: str, put: Put
+) -> None:
+    labels = {"app": "theirs"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [SERVER]}}
+    spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
+    theirs = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "shop-1000"}}
+    where = DEPLOYMENTS.format(namespace)
+    done(defined.api.ask("POST", where, {**theirs, "spec": spec}))
+    path = put()
+    until(lambda: condition(defined, path) == ("False", "ReconcileFailed"))
+    ready, able = defined.api.get(path)["status"]["conditions"]
+    assert ready["message"] == (
+        "Deployment/shop-1000 is there already and not of this resource: rename one"
+    )
+    assert (able["type"], able["status"]) == ("AbleToScale", "False")
+    done(defined.api.ask("DELETE", f"{where}/shop-1000"))
+    until(lambda: condition(defined, path) == ("True", "PodsReady"))
+
+
 def test_a_deployment_is_scaled_and_not_owned(
     defined: Cluster, namespace: str, put: Put, traffic: tuple[Traffic, int]
 ) -> None:
@@ -246,7 +254,7 @@ def test_a_deployment_is_scaled_and_not_owned(
     labels = {"app": "theirs"}
     template = {
         "metadata": {"labels": labels},
-        "spec": {"containers": [{"name": "server", "image": "none"}]},
+        "spec": {"containers": [SERVER]},
     }
     theirs = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "theirs"}}
     spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}

@@ -41,7 +41,9 @@ def test_the_worst_and_the_last_moment() -> None:
     assert seconds("last", run) == 75.0
 
 
-@pytest.mark.parametrize("at", ["", "soon", "nan", "inf", "12:75", "1:2:3:4", "-1:00"])
+@pytest.mark.parametrize(
+    "at", ["", "soon", "nan", "inf", "12:75", "1:2:3:4", "-1:00", "2026-01-31T12:00:00"]
+)
 def test_anything_else_is_refused_with_what_is_allowed(at: str) -> None:
     with pytest.raises(InputInvalid, match="worst or last"):
         seconds(at, intervals(1.0))
@@ -62,7 +64,14 @@ def test_a_clock_is_read_as_it_was_written(at_s: int) -> None:
 def test_on_unix_time_a_clock_counts_from_the_start() -> None:
     run = intervals(0.0, 1.0, start_s=1.7e9)
     assert seconds("00:00:15", run) == 1.7e9 + 15.0
-    assert clock(1.7e9 + 15.0, run) == "00:00:15"
+    assert clock(1.7e9 + 15.0, run) == "2023-11-14T22:13:35.000+00:00"
+    assert seconds("2023-11-14T23:13:35+01:00", run) == 1.7e9 + 15.0
+
+
+@given(st.integers(0, 10**9))
+def test_a_time_of_the_day_is_read_as_it_was_written(milliseconds: int) -> None:
+    run, at_s = intervals(0.0, start_s=1.7e9), 1.7e9 + milliseconds / 1000.0
+    assert abs(seconds(clock(at_s, run), run) - at_s) < 0.001
 
 
 def test_a_stretch_ends_at_a_gap() -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from looping import after
 
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.errors import MetricsUnavailable
 from gpupilot_envs.live_reading import LiveReading
 from gpupilot_envs.signals import Signals
 from gpupilot_operator.memory import State
-from gpupilot_operator.plan import Plan
 from gpupilot_operator.ports import Change, Noted, Ports, Seen, Telling
 from gpupilot_operator.service import Service, parse_service
 from gpupilot_operator.sizing import Sizes
@@ -94,21 +94,6 @@ class Town:
         self.noted.extend(decisions)
 
 
-def after(running: Allocation, plan: Plan) -> Allocation:
-    """Return what runs after a plan was carried out."""
-    changes: dict[str, int] = {}
-    if plan.replicas is not None:
-        changes["replicas"] = plan.replicas
-    if plan.share_milli is not None:
-        changes["gpu_share_milli"] = plan.share_milli
-    if plan.resize is not None:
-        changes |= asdict(plan.resize)
-    if plan.batching is not None:
-        said = asdict(plan.batching)
-        changes |= {"instances_per_replica": said.pop("instances"), **said}
-    return replace(running, **changes)
-
-
 def merged(status: InferenceServiceStatus, patch: Mapping[str, Any]) -> InferenceServiceStatus:
     """Return the status after a merge patch, as the API server would keep it (RFC 7386)."""
     kept = status.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -140,6 +125,12 @@ def state_of() -> Iterator[Callable[[], State]]:
 
     yield make
     sizes.close()
+
+
+@pytest.fixture
+def state(state_of: Callable[[], State]) -> State:
+    """Return a state that nothing happened to."""
+    return state_of()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from gpupilot_agent.cli.main import app
 from gpupilot_agent.decision_log import read_decisions
+from gpupilot_agent.explanation.account import of_log
 from gpupilot_operator.control import tick
 from gpupilot_operator.journal import Journal
 from gpupilot_operator.memory import State
@@ -69,6 +71,10 @@ def test_files_are_rotated_and_the_oldest_go(tmp_path: Path, ticked: Callable[..
     files = sorted((tmp_path / "whole").glob("prod/shop/*.parquet"))
     assert sum(len(read_decisions(path).entries) for path in files) == 60
     assert all(len(read_decisions(path).entries) <= 20 for path in files)
+    for at_s in (START_S + 7.0, START_S + 222.0, START_S + 290.0):
+        account = of_log(files[0].parent, datetime.fromtimestamp(at_s, UTC).isoformat())
+        assert account.at_s == at_s - at_s % 5.0
+    assert of_log(files[0].parent, "last").at_s == START_S + 59 * 5.0
     size = max(path.stat().st_size for path in files)
     bounded = Journal(tmp_path / "bounded", rows_per_write=5, rows_per_file=20, most_bytes=2 * size)
     ticked(bounded, 60, policy="Queueing")

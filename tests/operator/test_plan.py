@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from looping import after
 
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.reasons import Reason
@@ -91,15 +92,4 @@ def test_carrying_out_a_plan_leads_to_what_was_granted(
     assert (plan is None) == (granted == running)
     if plan is None:
         return
-    changes: dict[str, int] = {}
-    if plan.replicas is not None:
-        changes["replicas"] = plan.replicas
-    if plan.share_milli is not None:
-        changes["gpu_share_milli"] = plan.share_milli
-    if plan.resize is not None:
-        changes |= asdict(plan.resize)
-    if plan.batching is not None:
-        said = asdict(plan.batching)
-        changes["instances_per_replica"] = said.pop("instances")
-        changes |= said
-    assert replace(running, **changes) == granted
+    assert after(running, plan) == granted

@@ -33,14 +33,16 @@ def explain(
     run: Annotated[
         Path,
         typer.Argument(
-            help="A folder that `gpupilot record` or `gpupilot compare` wrote, or a decision log.",
+            help="A folder that `gpupilot record` or `gpupilot compare` wrote, a service's folder "
+            "in the operator's log, or a decision log.",
             metavar="RUN",
         ),
     ],
     at: Annotated[
         str,
         typer.Option(
-            help="The moment: seconds, [HH:]MM:SS, worst (most late requests) or last.",
+            help="The moment: seconds, [HH:]MM:SS, a time with its zone, worst (most late "
+            "requests) or last.",
             metavar="WHEN",
         ),
     ] = "worst",

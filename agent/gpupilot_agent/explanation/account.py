@@ -10,7 +10,7 @@ from gpupilot_agent.decision_log import DecisionLog, Entry, read_decisions
 from gpupilot_agent.explanation.intervals import Intervals, of_recording
 from gpupilot_agent.explanation.moment import Grant, Moment
 from gpupilot_agent.explanation.setting import Decider, decider_of, scene_from
-from gpupilot_agent.explanation.when import seconds
+from gpupilot_agent.explanation.when import seconds, time_of_day
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.errors import InputInvalid
 from gpupilot_envs.workload.recording import Recording, read_recording
@@ -59,13 +59,14 @@ def of_log(run: Path, at: str) -> Account:
     each decision saw.
 
     Args:
-        run: A folder that ``gpupilot record`` wrote, or a decision log.
+        run: A folder that ``gpupilot record`` wrote, a service's folder in the operator's log, of
+            which the file of that moment is taken, or a decision log.
         at: See :func:`.when.seconds`.
 
     Raises:
         InputInvalid: A file is missing or damaged, or there is no such moment.
     """
-    path = run / DECISIONS if run.is_dir() else run
+    path = _log_in(run, at) if run.is_dir() else run
     log = read_decisions(path)
     if not log.entries:
         raise InputInvalid(str(path), "no decisions", "a log with at least one")
@@ -88,6 +89,16 @@ def of_log(run: Path, at: str) -> Account:
         entry=entry,
         log=log,
     )
+
+
+def _log_in(folder: Path, at: str) -> Path:
+    """Return the decision log of a folder; the operator names its files by when they begin."""
+    dated = sorted(folder.glob("[0-9]*T[0-9]*Z-*.parquet"))
+    stated = time_of_day(at)
+    if stated is not None:
+        begins = stated.strftime("%Y%m%dT%H%M%S.%fZ")
+        dated = [path for path in dated if path.name.partition("-")[0] <= begins] or dated[:1]
+    return dated[-1] if dated else folder / DECISIONS
 
 
 def _moment(log: DecisionLog, entry: Entry, around: Intervals, where: str) -> Moment:
