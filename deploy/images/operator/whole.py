@@ -1,8 +1,7 @@
 """Copy a virtual environment and what it needs to run into an empty root: no shell, no packages.
 
 Usage: ``python whole.py VENV ROOT``. Beside the environment: its interpreter's standard library,
-every shared library that any of it links, certificates, and a user to run as. What no operator
-runs is left out: tests, headers, other protocols of Arrow, the Kubernetes client's second half.
+every shared library that any of it links, certificates, and a user to run as.
 """
 
 from __future__ import annotations
@@ -12,31 +11,19 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
 from pathlib import Path
 
-UNUSED_PACKAGES = ("pip", "pip-*", "setuptools*", "kubernetes/aio", "numba/cuda", "scipy/io")
-UNUSED_FILES = ("pyarrow/*flight*", "pyarrow/*s3*", "pyarrow/*gandiva*", "pyarrow/*orc*")
-UNUSED_ANYWHERE = ("tests", "include", "*.pyi", "*.pxd", "*.pyx", "*.pxi", "*.h", "*.a", "*.c")
-UNUSED_OF_PYTHON = ("test", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "config-*")
+from slim import NEVER_CHECKED, sourceless
+
+UNUSED = (
+    *("test", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "pydoc_data", "curses"),
+    *("config-*", "distutils", "dist-packages", "site-packages", "__pycache__"),
+    # what links a terminal, NIS and Berkeley's database
+    *("_curses*.so", "readline*.so", "nis.*.so", "_dbm*.so", "_tkinter*.so"),
+)
+"""Of the standard library."""
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 USER = "gpupilot:x:65532:65532::/tmp:/nonexistent\n"
-
-
-def slimmed(packages: Path) -> None:
-    """Remove from site-packages what is never run."""
-    for pattern in (*UNUSED_PACKAGES, *UNUSED_FILES):
-        _remove(packages.glob(pattern))
-    for pattern in UNUSED_ANYWHERE:
-        _remove(packages.rglob(pattern))
-
-
-def _remove(paths: Iterator[Path]) -> None:
-    for path in list(paths):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.exists():
-            path.unlink()
 
 
 def libraries(*folders: Path) -> set[Path]:
@@ -62,25 +49,23 @@ def copied(path: Path, root: Path) -> None:
     shutil.copy2(path.resolve(), target)
 
 
-def compiled(root: Path, *folders: Path) -> None:
-    """Compile every module under some folders of a root, for ever: nobody edits an image."""
-    words = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
-    subprocess.run([sys.executable, *words, "-s", root, "-p", "/", *folders], check=True)
-
-
 def main(environment: Path, root: Path) -> None:
     """Make the root."""
-    packages = next(environment.glob("lib/python*/site-packages"))
-    slimmed(packages)
     standard = Path(sysconfig.get_path("stdlib"))
-    ignored = shutil.ignore_patterns(*UNUSED_OF_PYTHON, "__pycache__", "dist-packages")
+    ignored = shutil.ignore_patterns(*UNUSED)
     shutil.copytree(standard, root / standard.relative_to("/"), ignore=ignored, symlinks=True)
-    shutil.copytree(environment, root / environment.relative_to("/"), symlinks=True)
+    places = ("-s", str(root), "-p", "/")
+    sourceless(root / standard.relative_to("/"), *places)
     kept = root / environment.relative_to("/")
+    shutil.copytree(environment, kept, symlinks=True)
+    command = (sys.executable, "-m", "compileall", "-q", *NEVER_CHECKED, *places, kept / "lib")
+    subprocess.run(command, check=True)
+    for name in ("python3", f"python3.{sys.version_info.minor}"):
+        (kept / "bin" / name).unlink()
+        (kept / "bin" / name).symlink_to("python")
     for library in libraries(kept, root / standard.relative_to("/")):
         if not library.is_relative_to(environment) and not library.is_relative_to(root):
             copied(library, root)
-    compiled(root, kept / "lib", root / standard.relative_to("/"))
     if CERTIFICATES.exists():
         copied(CERTIFICATES, root)
     (root / "etc" / "passwd").write_text(USER, encoding="ascii")

@@ -11,7 +11,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gpupilot_agent.stack.tools import Say, alone, cache_root
@@ -21,22 +22,55 @@ from gpupilot_envs.errors import StackFailed
 TRITON = "gpupilot.dev/triton-cpu:1"
 GATEWAY = "gpupilot.dev/gateway:1"
 BASE = "gpupilot.dev/base:1"
+LIBRARIES = "gpupilot.dev/operator-libraries:1"
 OPERATOR = "gpupilot-operator:0.1.0"
 """As ``deploy/operator`` names it."""
-RECIPES = {
-    TRITON: "triton-cpu.Dockerfile",
-    GATEWAY: "gateway.Dockerfile",
-    OPERATOR: "operator.Dockerfile",
-    BASE: "base.sh",
-}
-"""File of ``deploy/images`` that makes each."""
 FOLDER = Path(__file__).resolve().parents[2] / "images"
 ROOT = FOLDER.parents[1]
-SOURCES = ("operator", "agent", "envs", "deploy/images/operator")
-"""Folders of the project that the operator's image is made of."""
 PROGRAMS = ("buildah", "debootstrap")
 CERTIFICATES = "/etc/ssl/certs"
 """The machine's own: behind a proxy with an authority of its own, pip finds nothing without."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How an image is made.
+
+    Attributes:
+        file: Of ``deploy/images``.
+        base: The image it stands on, ``None`` where it stands on nothing.
+        named: The argument by which the file takes the base's name.
+        stage: Of the file, where it is not the last.
+        made_of: What else it is made of: files and folders of the project.
+    """
+
+    file: str
+    base: str | None = BASE
+    named: str = "BASE"
+    stage: str | None = None
+    made_of: tuple[str, ...] = ()
+
+
+_OPERATOR = "operator.Dockerfile"
+RECIPES = {
+    BASE: Recipe(file="base.sh", base=None),
+    TRITON: Recipe(file="triton-cpu.Dockerfile"),
+    GATEWAY: Recipe(file="gateway.Dockerfile"),
+    LIBRARIES: Recipe(
+        file=_OPERATOR,
+        stage="libraries",
+        made_of=(
+            *("pyproject.toml", "requirements.lock"),
+            *("deploy/images/operator/needs.py", "deploy/images/operator/slim.py"),
+        ),
+    ),
+    OPERATOR: Recipe(
+        file=_OPERATOR,
+        base=LIBRARIES,
+        named="LIBRARIES",
+        made_of=("operator", "agent", "envs", "deploy/images/operator"),
+    ),
+}
 
 
 def archive(image: str, say: Say) -> Path:
@@ -58,7 +92,8 @@ def _kept(image: str, folder: Path, say: Say) -> Path:
     target = folder / f"{image.rpartition('/')[2].replace(':', '-')}-{_key(image)}.tar"
     if not target.is_file():
         _require()
-        base = None if image == BASE else _kept(BASE, folder, say)
+        below = RECIPES[image].base
+        base = None if below is None else _kept(below, folder, say)
         say(f"building the image {image} (once)")
         with tempfile.TemporaryDirectory(dir=folder) as made, atomic_path(target) as partial:
             builder = _Builder(Path(made))
@@ -76,14 +111,21 @@ def _forget_others(kept: Path) -> None:
 
 
 def _key(image: str) -> str:
-    """Return what tells one state of the recipes from another; all stand on the base's."""
-    files = [FOLDER / RECIPES[name] for name in (image, BASE)]
-    if image == OPERATOR:
-        files.append(ROOT / "requirements.lock")
-        for source in SOURCES:
-            files += sorted(p for p in (ROOT / source).rglob("*") if _is_source(p))
-    said = b"\0".join(path.read_bytes() for path in files)
+    """Return what tells one state of the recipes from another, those below it counted in."""
+    said = b"\0".join(_inputs(image))
     return hashlib.sha256(said).hexdigest()[:12]
+
+
+def _inputs(image: str) -> Iterator[bytes]:
+    """Yield the contents of every file that an image is made of, and where a source stands."""
+    recipe = RECIPES[image]
+    yield (FOLDER / recipe.file).read_bytes()
+    if recipe.base is not None:
+        yield from _inputs(recipe.base)
+    for name in recipe.made_of:
+        path = ROOT / name
+        for file in sorted(filter(_is_source, path.rglob("*"))) if path.is_dir() else [path]:
+            yield str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes()
 
 
 def _is_source(path: Path) -> bool:
@@ -119,15 +161,18 @@ class _Builder:
 
     def make(self, image: str, base: Path | None) -> None:
         """Make an image, from the archive of its base or, without one, the base itself."""
-        recipe = FOLDER / RECIPES[image]
+        recipe = RECIPES[image]
         if base is None:
-            self._must(("sh", str(recipe), image))
+            self._must(("sh", str(FOLDER / recipe.file), image))
             return
         self.run("pull", "--quiet", f"docker-archive:{base}")
         mounted = f"{CERTIFICATES}:{CERTIFICATES}:ro"
-        words = ("--layers=false", "--pull=never", "--build-arg", f"BASE={BASE}", "-v", mounted)
-        context = ROOT if image == OPERATOR else FOLDER
-        self.run("build", "--quiet", *words, "-f", str(recipe), "-t", image, str(context))
+        named = ("--build-arg", f"{recipe.named}={recipe.base}", "-v", mounted)
+        stage = () if recipe.stage is None else ("--target", recipe.stage)
+        words = ("--layers=false", "--pull=never", *named, *stage)
+        context = ROOT if recipe.made_of else FOLDER
+        file = str(FOLDER / recipe.file)
+        self.run("build", "--quiet", *words, "-f", file, "-t", image, str(context))
 
     def run(self, *words: str) -> None:
         """Run one of buildah's commands."""
