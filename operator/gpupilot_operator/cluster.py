@@ -36,10 +36,12 @@ class Complaint:
     """What keeps the objects of a service from being as its resource asks.
 
     Attributes:
+        reason: In one CamelCase word.
         said: In a sentence.
         since: Since when, in UTC.
     """
 
+    reason: str
     said: str
     since: datetime
 
@@ -85,6 +87,11 @@ class KubeCluster:
         found = self._store.services()
         # most of the time there is none
         return tuple(map(self._with_complaint, found)) if self._complaints else found
+
+    def unready(self) -> Mapping[str, str]:
+        """Return by key what something is wrong with, and why in a word."""
+        found = self._complaints.copy()
+        return {f"{at.namespace}/{at.name}": each.reason for at, each in found.items()}
 
     def carry_out(self, changes: Sequence[Change]) -> Mapping[str, str | None]:
         """Make the changes side by side; return by key what went wrong."""
@@ -149,7 +156,7 @@ class KubeCluster:
         if before is not None and before.said == why.message:
             self._complaints[at] = before
             return
-        self._complaints[at] = Complaint(said=why.message, since=now)
+        self._complaints[at] = Complaint(reason=why.reason, said=why.message, since=now)
         key = f"{at.namespace}/{at.name}"
         _log.warning(f"{key}: {why.message}", extra={FIELDS: {"service": key}})
         self._post(at, resource.uid, why)

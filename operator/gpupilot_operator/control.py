@@ -60,11 +60,18 @@ def tick(ports: Ports, state: State, now_s: float) -> TickReport:
         query_error=query_error,
         change_errors=sum(failure is not None for failure in failures.values()),
         telling_errors=sum(failure is not None for failure in silent.values()),
+        unready=_unready(ports, services),
         services=tuple(
             _reported(case, facts, plans[case.key], failures.get(case.key) or silent.get(case.key))
             for case, facts in zip(cases, told, strict=True)
         ),
     )
+
+
+def _unready(ports: Ports, services: Sequence[Seen]) -> Mapping[str, str]:
+    """Return by key the resources for which nothing runs, and why."""
+    running = {seen.service.key for seen in services}
+    return {key: why for key, why in ports.cluster.unready().items() if key not in running}
 
 
 def _read(

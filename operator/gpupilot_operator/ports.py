@@ -169,6 +169,13 @@ class Cluster(Protocol):
         """Return all services, from watches."""
         ...
 
+    def unready(self) -> Mapping[str, str]:
+        """Return by key every resource that something is wrong with: why, in a CamelCase word.
+
+        Also those for which nothing runs, which are no services yet.
+        """
+        ...
+
     def carry_out(self, changes: Sequence[Change]) -> Mapping[str, str | None]:
         """Make the changes side by side; return by key what went wrong, ``None`` where nothing.
 

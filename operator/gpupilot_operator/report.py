@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gpupilot_operator.facts import Facts
 from gpupilot_operator.plan import Plan
@@ -52,6 +53,7 @@ class TickReport:
         query_error: Why Prometheus did not answer; ``None`` where it did.
         change_errors: Services that could not be changed.
         telling_errors: Services whose status or events could not be written.
+        unready: Resources for which nothing runs, by key, with the reason.
         services: Every service.
     """
 
@@ -64,6 +66,7 @@ class TickReport:
     query_error: str | None = None
     change_errors: int = 0
     telling_errors: int = 0
+    unready: Mapping[str, str] = field(default_factory=dict)
     services: tuple[ServiceReport, ...] = ()
 
     @property

@@ -14,6 +14,7 @@ from gpupilot_operator.saying import conditions_of
 from gpupilot_operator.service import Service
 from gpupilot_operator.spec_fields import seconds
 from gpupilot_operator.spec_gpu import WHOLE_GPU_MILLI
+from gpupilot_operator.status_fields import ConditionType
 
 LABELS = ("namespace", "inferenceservice")
 """Whose series it is; scraped with ``honorLabels``, as ``namespace`` is also a target's label."""
@@ -122,7 +123,8 @@ def tallied(before: Tallies, tick: TickReport) -> Tallies:
 
 def service_metrics(tick: TickReport, tallies: Tallies) -> Iterator[Metric]:
     """Yield every family of series that a tick's report and the counts make."""
-    yield _family("services", "Services there are.", ()).having((), len(tick.services))
+    count = len(tick.services) + len(tick.unready)
+    yield _family("services", "Services there are.", ()).having((), count)
     for shown in _GAUGES:
         family = _family(shown.name, shown.meaning)
         for report in tick.services:
@@ -167,6 +169,10 @@ def _conditions(tick: TickReport) -> Metric:
         for told in conditions_of(_service(report), report.facts):
             labels = (*_whose(report), told.type.value, told.reason)
             family.having(labels, None if told.holds is None else float(told.holds))
+    for key, reason in tick.unready.items():
+        namespace, _, name = key.partition("/")
+        for kind in (ConditionType.READY, ConditionType.ABLE_TO_SCALE):
+            family.having((namespace, name, kind.value, reason), 0.0)
     return family
 
 

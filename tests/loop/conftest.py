@@ -45,6 +45,7 @@ class Town:
         self.down: str | None = None
         self.refuses: str | None = None
         self.deaf: str | None = None
+        self.wrong: dict[str, str] = {}
         self.changes: list[Change] = []
         self.tellings: list[Telling] = []
         self.noted: list[Noted] = []
@@ -57,6 +58,9 @@ class Town:
 
     def services(self) -> tuple[Seen, ...]:
         return tuple(shop.seen() for shop in self.shops.values())
+
+    def unready(self) -> Mapping[str, str]:
+        return self.wrong
 
     def carry_out(self, changes: Sequence[Change]) -> Mapping[str, str | None]:
         self.changes.extend(changes)

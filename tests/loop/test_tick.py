@@ -248,6 +248,16 @@ def test_after_a_restart_or_a_hole_nothing_is_removed_before_there_is_history(
     assert shop.running.replicas < 6
 
 
+def test_only_resources_for_which_nothing_runs_are_reported_beside_the_services(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    shop = shop_of()
+    shop.reading = felt(100.0)
+    town = town_of(shop)
+    town.wrong = {"prod/shop": "ReconcileFailed", "prod/search": "TargetNotFound"}
+    assert run(town, state, 5.0)[0].unready == {"prod/search": "TargetNotFound"}
+
+
 def test_services_come_and_go_and_begin_with_nothing_of_another(
     shop_of: Maker, town_of: Maker, felt: Maker, state: State
 ) -> None:

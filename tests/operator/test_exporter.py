@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -66,6 +67,15 @@ def test_what_is_not_known_is_no_series(reported: Reported) -> None:
     assert scraped(exporter, "latency_seconds", quantile="0.95", **SHOP) is None
     told = {"type": "ScalingLimited", "reason": "NotDecidedYet"}
     assert scraped(exporter, "condition", **told, **SHOP) is None
+
+
+def test_resources_for_which_nothing_runs_are_counted_and_not_ready(reported: Reported) -> None:
+    exporter = Exporter()
+    exporter.report(replace(tick(reported()), unready={"prod/search": "TargetNotFound"}))
+    assert scraped(exporter, "services") == 2
+    search = {"namespace": "prod", "inferenceservice": "search", "reason": "TargetNotFound"}
+    for kind in ("Ready", "AbleToScale"):
+        assert scraped(exporter, "condition", type=kind, **search) == 0
 
 
 def test_one_percentile_that_is_not_known_leaves_the_others(reported: Reported) -> None:
