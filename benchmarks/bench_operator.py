@@ -131,7 +131,7 @@ def grow(api: Api, traffic: Traffic, names: Sequence[str], size: int) -> None:
         found = api.get(f"{kinds.INFERENCE_SERVICE.path(NAMESPACE)}?limit=2000")["items"]
         return sum(bool(each.get("status", {}).get("readyReplicas")) for each in found) == size
 
-    until(ready, within_s=400.0)
+    until(ready, within_s=900.0)
 
 
 def quantile(share: float, before: Sequence[float], after: Sequence[float]) -> float:

@@ -35,6 +35,17 @@ class Told:
         return ConditionStatus.TRUE if self.holds else ConditionStatus.FALSE
 
 
+def as_told(condition: Condition) -> Told:
+    """Return what a look would say to which a condition is as it is."""
+    known = condition.status is not ConditionStatus.UNKNOWN
+    return Told(
+        type=ConditionType(condition.type),
+        holds=condition.status is ConditionStatus.TRUE if known else None,
+        reason=condition.reason,
+        message=condition.message,
+    )
+
+
 def settled(
     before: Sequence[Condition], told: Sequence[Told], *, generation: int, now: datetime
 ) -> tuple[Condition, ...]:

@@ -23,7 +23,7 @@ from gpupilot_operator.memory import State
 from gpupilot_operator.plan import Plan, planned
 from gpupilot_operator.ports import Change, Ports, Seen, Telling
 from gpupilot_operator.report import ServiceReport, TickReport
-from gpupilot_operator.status import status_of, status_patch
+from gpupilot_operator.status import is_to_change, status_of, status_patch
 from gpupilot_operator.status_fields import Where
 
 NO_ANSWER = "no answer"
@@ -188,7 +188,8 @@ def _telling(
     )
     lasting = replace(facts, observed=None)
     patch = None
-    if record.status is not seen.status or record.facts != lasting:
+    if record.status is not seen.status or record.facts != lasting or record.unsaid:
+        record.unsaid = is_to_change(seen.service, facts, seen.status, now)
         patch = status_patch(seen.status, status_of(seen.service, facts, seen.status, now))
     record.told = says_more(record.facts, facts)
     record.facts, record.status, record.failure = lasting, seen.status, failure

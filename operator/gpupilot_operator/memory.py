@@ -68,6 +68,7 @@ class Record:
         facts: What the last tick told.
         status: The status it was told to.
         told: Whether that said something new.
+        unsaid: Whether the status has yet to tell something of it.
         failure: What went wrong when it was last changed.
     """
 
@@ -82,6 +83,7 @@ class Record:
     facts: Facts | None = None
     status: InferenceServiceStatus | None = None
     told: bool = False
+    unsaid: bool = False
     failure: str | None = None
 
 

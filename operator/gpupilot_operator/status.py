@@ -1,7 +1,7 @@
 """From what a tick found out to the resource's status: pure, and the same when nothing changed.
 
-The status changes with a decision or a condition, never with the clock alone, so that a quiet
-service costs no write.
+The status changes with a decision or a condition, so that a quiet service costs no write, and a
+noisy one few (:mod:`.settling`).
 """
 
 from __future__ import annotations
@@ -12,25 +12,24 @@ from typing import Any
 
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.reasons import Reason
-from gpupilot_operator.conditions import read_time, settled, written
+from gpupilot_operator.conditions import Told, as_told, settled, written
 from gpupilot_operator.facts import Facts, Grant, Observed
 from gpupilot_operator.manual import manual_status
 from gpupilot_operator.pod import PORTS
 from gpupilot_operator.saying import conditions_of
 from gpupilot_operator.service import Service
+from gpupilot_operator.settling import retold, waits
+from gpupilot_operator.spec_autoscaling import Mode
 from gpupilot_operator.status_fields import (
     HISTORY_MOST,
     AllocationStatus,
     AutoscalingStatus,
+    ConditionType,
     Decision,
     InferenceServiceStatus,
     LatencyStatus,
     ModelStatus,
 )
-
-SHADOW_EVERY_S = 60.0
-_TELLING = ("current_replicas", "granted_replicas", "constraints_applied", "policy")
-"""Fields of a decision that make it another one."""
 
 
 def status_of(
@@ -44,10 +43,11 @@ def status_of(
         before: The status as it stands.
         now: Time of the tick, in UTC.
     """
-    told = conditions_of(service, facts)
     earlier = before.autoscaling or AutoscalingStatus()
     decision = _decision(facts.grant, facts.running, now)
-    fresh = decision is not None and not _same(decision, earlier.last_decision)
+    done = _is_done(service, facts, before)
+    fresh = decision is not None and retold(decision, earlier.last_decision, done=done, now=now)
+    still = decision is not None and not fresh
     autoscaling = earlier.model_copy(
         update={
             "mode": facts.mode.value,
@@ -58,12 +58,13 @@ def status_of(
         }
         | ({"last_decision": decision, "history": _history(earlier, decision)} if fresh else {})
     )
+    told = _conditions(service, facts, before, still=still)
     return before.model_copy(
         update={
             "observed_generation": service.generation,
             "replicas": facts.running.replicas,
             "ready_replicas": facts.ready,
-            "desired_replicas": facts.grant.granted.replicas if facts.grant else None,
+            "desired_replicas": before.desired_replicas if still else _desired(facts.grant),
             "selector": ",".join(f"{key}={value}" for key, value in service.selector().items()),
             "conditions": settled(before.conditions, told, generation=service.generation, now=now),
             "allocation": _allocation(facts.running),
@@ -73,6 +74,43 @@ def status_of(
             "autoscaling": autoscaling,
         }
     )
+
+
+def is_to_change(
+    service: Service, facts: Facts, status: InferenceServiceStatus, now: datetime
+) -> bool:
+    """Say whether a status will tell something else after a while, though nothing changes."""
+    earlier = status.autoscaling or AutoscalingStatus()
+    decision = _decision(facts.grant, facts.running, now)
+    shadow = _decision(facts.shadow, facts.running, now)
+    done = _is_done(service, facts, status)
+    acting = decision is not None and waits(decision, earlier.last_decision, done=done, now=now)
+    return acting or waits(shadow, earlier.shadow, done=False, now=now)
+
+
+def _is_done(service: Service, facts: Facts, before: InferenceServiceStatus) -> bool:
+    """Say whether a decision changes what runs, or is the first on another spec."""
+    if facts.grant is None or before.observed_generation != service.generation:
+        return True
+    acts = facts.mode is Mode.ACT and facts.other_writer is None
+    return acts and facts.grant.granted.replicas != facts.running.replicas
+
+
+def _conditions(
+    service: Service, facts: Facts, before: InferenceServiceStatus, *, still: bool
+) -> tuple[Told, ...]:
+    """Return what is and is not so; of limits, what is so of the decision that is told."""
+    told = conditions_of(service, facts)
+    known = {each.type: each for each in before.conditions if still}
+    limited = known.get(ConditionType.SCALING_LIMITED)
+    if limited is None:
+        return told
+    kept = as_told(limited)
+    return tuple(kept if each.type is ConditionType.SCALING_LIMITED else each for each in told)
+
+
+def _desired(grant: Grant | None) -> int | None:
+    return None if grant is None else grant.granted.replicas
 
 
 def _url(service: Service) -> str | None:
@@ -96,6 +134,8 @@ def status_patch(
     before: InferenceServiceStatus, after: InferenceServiceStatus
 ) -> dict[str, Any] | None:
     """Return the merge patch of the status subresource, ``None`` where nothing differs."""
+    if before == after:
+        return None
     changed = _merging(_document(before), _document(after))
     return {"status": changed} if changed else None
 
@@ -134,27 +174,11 @@ def _decision(grant: Grant | None, running: Allocation, now: datetime) -> Decisi
     )
 
 
-def _same(decision: Decision, before: Decision | None) -> bool:
-    """Say whether a decision comes to what the last one came to.
-
-    Who asks may ask for a little more or less at every tick; while the same is granted for the
-    same reasons, that is a matter of the decision log.
-    """
-    if before is None:
-        return False
-    return all(getattr(decision, name) == getattr(before, name) for name in _TELLING)
-
-
 def _shadow(facts: Facts, earlier: AutoscalingStatus, now: datetime) -> Decision | None:
-    """Return what a policy that may not act would have had, told anew once a minute at the most.
-
-    What is only rehearsed may change at every tick, and would cost a write at every tick.
-    """
-    decision, known = _decision(facts.shadow, facts.running, now), earlier.shadow
-    if decision is None or known is None or decision.policy != known.policy:
-        return decision
-    young = 0.0 <= now.timestamp() - read_time(known.time) < SHADOW_EVERY_S
-    return known if young or _same(decision, known) else decision
+    """Return what a policy that may not act would have had."""
+    decision = _decision(facts.shadow, facts.running, now)
+    fresh = retold(decision, earlier.shadow, done=False, now=now)
+    return decision if fresh else earlier.shadow
 
 
 def _history(earlier: AutoscalingStatus, decision: Decision | None) -> tuple[Decision, ...]:
