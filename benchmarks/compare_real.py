@@ -23,7 +23,9 @@ from pathlib import Path
 
 from gpupilot_agent.cli.scenes import bundles_of
 from gpupilot_agent.cli.scores import print_rows, print_scores
-from gpupilot_agent.comparison import CompareConfig, Scene, compare
+from gpupilot_agent.comparison.config import CompareConfig
+from gpupilot_agent.comparison.running import compare
+from gpupilot_agent.comparison.scene import Scene
 from gpupilot_agent.generalist import NAME as GENERALIST
 from gpupilot_agent.report import write_report
 from gpupilot_agent.results import read_summary

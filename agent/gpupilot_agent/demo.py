@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gpupilot_agent.bundle import Bundle, load
-from gpupilot_agent.comparison import CompareConfig, Scene, compare
+from gpupilot_agent.comparison.config import CompareConfig
 from gpupilot_agent.comparison.contenders import GENERALIST, LEARNED
+from gpupilot_agent.comparison.running import compare
+from gpupilot_agent.comparison.scene import Scene
 from gpupilot_agent.demo_traffic import DemoTraffic, generated, recorded
 from gpupilot_agent.report import write_report
 from gpupilot_agent.report.learning import write_learning_report

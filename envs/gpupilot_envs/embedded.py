@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from gpupilot_envs.errors import ProfileInvalid
 from gpupilot_envs.profile import ServiceProfile, load_profile, parse_profile
-from gpupilot_envs.runs import Purpose, find_runs, read_run
+
+if TYPE_CHECKING:
+    from gpupilot_envs.runs import Purpose
 
 DEFAULT = "mobilenetv4-edge"
 """Name of the profile used where none is given."""
@@ -48,5 +51,7 @@ def recorded_runs(purpose: Purpose | None = None) -> tuple[Path, ...]:
     Raises:
         InputInvalid: A run's card is damaged.
     """
+    from gpupilot_envs.runs import find_runs, read_run
+
     found = find_runs([Path(str(_FOLDER)) / "recordings"])
     return tuple(path for path in found if purpose in (None, read_run(path).purpose))

@@ -12,14 +12,15 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from threading import Semaphore
+from typing import TYPE_CHECKING
 
-from gpupilot_agent.decision_log import DecisionLog, append_decisions
 from gpupilot_envs.errors import GpupilotError
-from gpupilot_operator.journal_rows import alike, log_of
 from gpupilot_operator.ports import Noted
+
+if TYPE_CHECKING:
+    from gpupilot_operator.journal_files import Files, Stream
 
 _log = logging.getLogger(__name__)
 
@@ -29,10 +30,6 @@ ROWS_PER_FILE = 720
 WAITING_MOST = 2000
 """Writes that may wait for a slow disk; beyond, rows are lost and counted."""
 IDLE_S = 60.0
-SWEPT_EVERY_S = 60.0
-
-Stream = tuple[str, str]
-"""A service's key and the name of who decided."""
 
 
 @dataclass(slots=True)
@@ -66,7 +63,9 @@ class Journal:
             rows_per_write: Decisions of a service that wait for one write.
             rows_per_file: Decisions in one file.
         """
-        self._files = None if folder is None else _Files(folder, most_bytes, rows_per_file)
+        self._is_kept, self._folder = folder is not None, folder or Path()
+        self._most_bytes, self._rows_per_file = most_bytes, rows_per_file
+        self._files: Files | None = None
         self._rows_per_write = rows_per_write
         self._streams: dict[Stream, _Waiting] = {}
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decision-log")
@@ -75,7 +74,7 @@ class Journal:
 
     def note(self, decisions: Sequence[Noted]) -> None:
         """Take in the decisions of one tick."""
-        if self._files is None or not decisions:
+        if not self._is_kept or not decisions:
             return
         for decision in decisions:
             stream = (decision.service.key, decision.policy)
@@ -114,72 +113,17 @@ class Journal:
 
     def _write(self, stream: Stream, rows: tuple[Noted, ...]) -> None:
         try:
-            if self._files is not None:
-                self._files.write(stream, rows)
+            self._opened().write(stream, rows)
         except GpupilotError as error:
             self.lost += len(rows)
             _log.warning("decisions were not logged: %s", error)
         finally:
             self._room.release()
 
+    def _opened(self) -> Files:
+        """Return the files; Arrow is only loaded where something is written."""
+        from gpupilot_operator.journal_files import Files
 
-@dataclass(slots=True)
-class _Open:
-    """The file that the next rows of a stream go to."""
-
-    path: Path
-    rows: int
-
-
-class _Files:
-    """The files of all streams; used by one thread."""
-
-    def __init__(self, folder: Path, most_bytes: int, rows_per_file: int) -> None:
-        self._folder, self._most_bytes, self._rows_per_file = folder, most_bytes, rows_per_file
-        self._open: dict[Stream, _Open] = {}
-        self._swept_s = float("-inf")
-
-    def write(self, stream: Stream, rows: Sequence[Noted]) -> None:
-        """Append rows to the stream's file, or begin another.
-
-        Raises:
-            OutputRefused: The disk is full or cannot be written.
-        """
-        for part in alike(rows):
-            log = log_of(part)
-            if not self._appended(stream, log):
-                self._begin(stream, part[0], log)
-        if rows[-1].at_s - self._swept_s >= SWEPT_EVERY_S:
-            self._swept_s = rows[-1].at_s
-            self._remove_oldest()
-
-    def _appended(self, stream: Stream, log: DecisionLog) -> bool:
-        """Whether the rows went into the file there is: of the same setting, and with room."""
-        known = self._open.pop(stream, None)
-        if known is None or known.rows + len(log.entries) > self._rows_per_file:
-            return False
-        try:
-            append_decisions(known.path, log)
-        except GpupilotError as error:
-            _log.debug("%s; another file is begun", error)
-            return False
-        known.rows += len(log.entries)
-        self._open[stream] = known
-        return True
-
-    def _begin(self, stream: Stream, first: Noted, log: DecisionLog) -> None:
-        at = datetime.fromtimestamp(first.at_s, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        service = first.service
-        folder = self._folder / service.namespace / service.name
-        path = folder / f"{at}-{first.policy.replace('/', '-')}.parquet"
-        append_decisions(path, log)
-        self._open[stream] = _Open(path=path, rows=len(log.entries))
-
-    def _remove_oldest(self) -> None:
-        files = [(path.stat(), path) for path in self._folder.glob("*/*/*.parquet")]
-        total = sum(known.st_size for known, _ in files)
-        for known, path in sorted(files, key=lambda each: each[0].st_mtime_ns):
-            if total <= self._most_bytes:
-                return
-            path.unlink(missing_ok=True)
-            total -= known.st_size
+        if self._files is None:
+            self._files = Files(self._folder, self._most_bytes, self._rows_per_file)
+        return self._files

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gpupilot_agent.comparison import CompareConfig, Scene
+from gpupilot_agent.comparison.config import CompareConfig
+from gpupilot_agent.comparison.scene import Scene
 from gpupilot_envs.limits import Limits, Targets
 from gpupilot_envs.profile import ColdStart, ServiceProfile
 from gpupilot_envs.workload.trace import RateTrace

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from gpupilot_agent.comparison import CompareConfig, Scene, compare
-from gpupilot_agent.comparison.scene import random_seed
+from gpupilot_agent.comparison.config import CompareConfig
+from gpupilot_agent.comparison.running import compare
+from gpupilot_agent.comparison.scene import Scene, random_seed
 from gpupilot_agent.results import json_schema, read_summary
 from gpupilot_agent.tuned import Search, Trial, Tuned, read_tuned, search_result
 from gpupilot_envs.errors import InputInvalid, OutputRefused, SloInfeasible

@@ -10,7 +10,8 @@ import pytest
 
 from gpupilot_agent import generalist
 from gpupilot_agent.bundle import Bundle, save
-from gpupilot_agent.comparison import CompareConfig, compare
+from gpupilot_agent.comparison.config import CompareConfig
+from gpupilot_agent.comparison.running import compare
 from gpupilot_agent.report.look import looks
 from gpupilot_agent.results import read_summary
 from gpupilot_envs.actions import SIZES

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from gpupilot_agent.comparison import CompareConfig, compare
+from gpupilot_agent.comparison.config import CompareConfig
+from gpupilot_agent.comparison.running import compare
 from gpupilot_agent.report import write_compact, write_report
 from gpupilot_agent.report.canvas import PNG_DPI
 from gpupilot_agent.report.findings import findings, headline, listing

@@ -10,9 +10,10 @@ import pytest
 
 from gpupilot_agent.bundle import Bundle
 from gpupilot_agent.cli.scores import print_rows
-from gpupilot_agent.comparison import CompareConfig, compare
+from gpupilot_agent.comparison.config import CompareConfig
 from gpupilot_agent.comparison.contenders import Contender, Role
 from gpupilot_agent.comparison.rows import family_scores, impossible, perfect, rows
+from gpupilot_agent.comparison.running import compare
 from gpupilot_agent.comparison.table import Results
 from gpupilot_agent.comparison.tasks import Score, Window
 from gpupilot_agent.perfect import PRICES

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gpupilot_agent.comparison import CompareConfig, compare
+from gpupilot_agent.comparison.config import CompareConfig
+from gpupilot_agent.comparison.running import compare
 from gpupilot_agent.tracking import claimed, digest, environment, run_name
 from gpupilot_envs.errors import OutputRefused
 

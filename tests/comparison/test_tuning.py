@@ -11,7 +11,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from gpupilot_agent.comparison import CompareConfig
+from gpupilot_agent.comparison.config import CompareConfig
 from gpupilot_agent.comparison.contenders import search_spaces
 from gpupilot_agent.tuned import Trial, Tuned, choose, json_schema, read_tuned, spread
 from gpupilot_agent.tuning import TuneConfig, trials, tune

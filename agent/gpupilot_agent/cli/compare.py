@@ -63,9 +63,9 @@ def compare(
     never written into again.
     """
     from gpupilot_agent.baselines.registry import TUNED
-    from gpupilot_agent.comparison import CompareConfig
-    from gpupilot_agent.comparison import compare as run
+    from gpupilot_agent.comparison.config import CompareConfig
     from gpupilot_agent.comparison.contenders import LEARNED
+    from gpupilot_agent.comparison.running import compare as run
     from gpupilot_agent.generalist import NAME as GENERALIST
     from gpupilot_agent.results import read_summary
     from gpupilot_agent.tuned import read_tuned

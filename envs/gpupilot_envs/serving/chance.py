@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special
 
 from gpupilot_envs.compiled import compiled
 
@@ -61,6 +60,8 @@ def noise_table(cv: float, distribution: ServiceDistribution) -> NDArray[np.floa
     elif cv == 0.0:
         factors = np.ones(NOISE_SIZE)
     else:
+        from scipy import optimize, special
+
         normal = special.ndtri(share)
         sigma = math.sqrt(math.log1p(cv * cv))
         sigma = optimize.brentq(lambda s: _spread(np.exp(s * normal)) - cv, sigma, 1.2 * sigma)

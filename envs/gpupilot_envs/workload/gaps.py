@@ -14,7 +14,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammainccinv, gammaincinv
 
 from gpupilot_envs.compiled import compiled
 from gpupilot_envs.errors import InputInvalid
@@ -91,6 +90,8 @@ def _grid() -> Floats:
 
 
 def _gamma_of_exponential(e: Floats, shape: float) -> Floats:
+    from scipy.special import gammainccinv, gammaincinv
+
     body = gammaincinv(shape, -np.expm1(-np.minimum(e, 1.0)))
     tail = gammainccinv(shape, np.exp(-np.maximum(e, 1.0)))
     return np.asarray(np.where(e < 1.0, body, tail) / shape, dtype=np.float64)

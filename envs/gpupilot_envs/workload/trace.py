@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from gpupilot_envs.atomic import atomic_path
 from gpupilot_envs.errors import TraceInvalid
-from gpupilot_envs.workload import columns
 from gpupilot_envs.workload.rebinning import Shape, rebin_mask, rebin_rates
 
 Floats = NDArray[np.float64]
@@ -213,6 +212,8 @@ def read_trace(
             infinite or negative, times do not ascend or are not a regular grid, or there are
             fewer than two rows; names file, column and row.
     """
+    from gpupilot_envs.workload import columns
+
     table = columns.read(path, ("t_s", "rps"))
     t_s, rps = table["t_s"], table["rps"]
     columns.check_length(path, "t_s", t_s, 2)
@@ -238,6 +239,8 @@ def read_arrivals(path: Path) -> Floats:
         TraceInvalid: The file is missing, malformed or empty, or a time is NaN, infinite or
             before its predecessor; names file, column and row.
     """
+    from gpupilot_envs.workload import columns
+
     t_s = columns.read(path, ("t_s",))["t_s"]
     columns.check_length(path, "t_s", t_s, 1)
     columns.check_finite(path, "t_s", t_s)
@@ -253,6 +256,8 @@ def write_trace(path: Path, trace: RateTrace) -> None:
     Raises:
         OutputRefused: The file cannot be written.
     """
+    from gpupilot_envs.workload import columns
+
     with atomic_path(path) as partial:
         columns.write(partial, {"t_s": trace.starts_s, "rps": trace.rps}, csv=path.suffix == ".csv")
 
