@@ -16,6 +16,11 @@ from gpupilot_operator.pod import PORTS, Platform, pod_spec
 from gpupilot_operator.service import SHARE_LABEL, Service
 
 MONITORED_EVERY = "5s"
+SPOKEN = {"grpc": "kubernetes.io/h2c"}
+"""What a port speaks, for meshes and gateways that look no further; the others speak ``http``.
+
+Kubernetes' own name of HTTP/2 without TLS, which gRPC is (KEP-3726).
+"""
 
 Manifest = dict[str, Any]
 
@@ -96,7 +101,13 @@ def _ports(service: Service) -> list[Manifest]:
         own = gateway.METRICS_NAME
         named[own] = (gateway.PORTS[own], own)
     return [
-        {"name": name, "port": number, "targetPort": target, "protocol": "TCP"}
+        {
+            "name": name,
+            "port": number,
+            "targetPort": target,
+            "protocol": "TCP",
+            "appProtocol": SPOKEN.get(name, "http"),
+        }
         for name, (number, target) in named.items()
     ]
 

@@ -20,7 +20,12 @@ DRAIN_S = 30
 MARGIN_S = 5
 START_MINUTES = 15
 """Time for the image, the model and the first answer, before a pod is started again."""
-PVC = "pvc://"
+PVC, OCI = "pvc://", "oci://"
+"""Mounted as they are; every other URI is copied."""
+IN_IMAGE = "models"
+"""Folder of an image that holds the repository, as in KServe's modelcars."""
+BUCKETS = ("s3://", "gs://")
+ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 
 Manifest = dict[str, Any]
 
@@ -62,11 +67,11 @@ def pod_spec(service: Service, platform: Platform, share_milli: int) -> Manifest
             for name in service.spec.gpu.asked(share_milli)
         ],
         "containers": [_triton(service, model, platform, share_milli)],
-        "volumes": _volumes(model),
+        "volumes": _volumes(model, platform),
     }
     if model.service_account_name is not None:
         made["serviceAccountName"] = model.service_account_name
-    before = [] if model.storage_uri.startswith(PVC) else [_storage(model, platform)]
+    before = [] if model.storage_uri.startswith((PVC, OCI)) else [_storage(model, platform)]
     if service.has_gateway:
         before.append(_gateway(service, platform))
     return {**made, "initContainers": before} if before else made
@@ -115,10 +120,15 @@ def _gateway(service: Service, platform: Platform) -> Manifest:
 
 
 def _storage(model: Model, platform: Platform) -> Manifest:
+    """Return what copies a model, with KServe's image: it takes a URI and a folder."""
+    secret = model.storage_secret_name
     return _pulled(platform) | {
         "name": "storage",
         "image": platform.storage_image,
-        "args": [model.storage_uri, MODELS],
+        "args": [_copied(model.storage_uri), MODELS],
+        # libraries of clouds keep caches at home, and nothing else may be written to
+        "env": [{"name": "HOME", "value": "/tmp"}],
+        **({} if secret is None else {"envFrom": [{"secretRef": {"name": secret}}]}),
         "resources": {
             "requests": {"cpu": "100m", "memory": "256Mi"},
             "limits": {"cpu": "1", "memory": "1Gi"},
@@ -131,6 +141,16 @@ def _storage(model: Model, platform: Platform) -> Manifest:
     }
 
 
+def _copied(uri: str) -> str:
+    """Return a URI as it is copied from: of a bucket's folder its contents, not its namesakes.
+
+    Without the slash ``s3://models/shop`` takes ``models/shop-2`` too, and flattens what is named
+    like its last part (kserve ``storage.py``, ``_download_s3``).
+    """
+    is_folder = uri.startswith(BUCKETS) and not uri.endswith(ARCHIVES)
+    return f"{uri.rstrip('/')}/" if is_folder else uri
+
+
 def _resources(service: Service, model: Model, share_milli: int) -> Manifest:
     """Return the limits as stated, with the devices of the share; requests where stated."""
     limits = {**model.resources.limits, **service.spec.gpu.asked(share_milli)}
@@ -138,8 +158,12 @@ def _resources(service: Service, model: Model, share_milli: int) -> Manifest:
     return {"limits": limits, "requests": requests} if requests else {"limits": limits}
 
 
-def _volumes(model: Model) -> list[Manifest]:
+def _volumes(model: Model, platform: Platform) -> list[Manifest]:
     models: Manifest = {"name": "models", "emptyDir": {}}
+    if model.storage_uri.startswith(OCI):
+        pulled = {"pullPolicy": platform.pull_policy} if platform.pull_policy else {}
+        image = {"reference": model.storage_uri.removeprefix(OCI), **pulled}
+        models = {"name": "models", "image": image}
     if model.storage_uri.startswith(PVC):
         claim = model.storage_uri.removeprefix(PVC).partition("/")[0]
         source = {"claimName": claim, "readOnly": True}
@@ -150,7 +174,9 @@ def _volumes(model: Model) -> list[Manifest]:
 
 
 def _sub_path(model: Model) -> dict[str, str]:
-    """Return where in its claim a model lies, nothing for a whole volume."""
+    """Return where in its claim or image a model lies, nothing for a whole volume."""
+    if model.storage_uri.startswith(OCI):
+        return {"subPath": IN_IMAGE}
     if not model.storage_uri.startswith(PVC):
         return {}
     path = model.storage_uri.removeprefix(PVC).partition("/")[2].strip("/")

@@ -97,12 +97,18 @@ class Model(Part):
             most=1024,
         ),
     ] = Field(
-        description="Where Triton's model repository lies: pvc://<claim>/<path>, or an s3, gs, "
-        "https, hf or oci URI that an init container copies."
+        description="Where Triton's model repository lies: pvc://<claim>/<path>; oci://<image>, "
+        "its folder /models, mounted (Kubernetes 1.35); or an s3, gs, https or hf URI that an init "
+        "container copies."
     )
     image: Image = Field(default=DEFAULT_IMAGE, description="Image of Triton.")
     service_account_name: Name | None = Field(
-        default=None, description="Account whose secrets open the storage; never a secret here."
+        default=None, description="Account of the pods: by its identity a cloud opens the storage."
+    )
+    storage_secret_name: Name | None = Field(
+        default=None,
+        description="Secret of this namespace with what opens the storage, as environment of the "
+        "container that copies: AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, HF_TOKEN.",
     )
     instances: int = Field(default=1, ge=1, le=16, description="Model instances in one pod.")
     resources: Resources = Field(

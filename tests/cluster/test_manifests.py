@@ -20,7 +20,7 @@ PATHS = {
     "Service": "/api/v1/namespaces/{}/services/{}",
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets/{}",
 }
-SPEC = {
+SPEC: dict[str, Any] = {
     "predictor": {
         "model": {"modelFormat": {"name": "onnxruntime"}, "storageUri": "s3://models/shop"},
         "maxReplicas": 8,
@@ -41,22 +41,33 @@ def apply(cluster: Cluster, manifest: dict[str, Any]) -> dict[str, Any]:
     return applied
 
 
+STORED = (
+    {"storageUri": "oci://registry.example/models/shop:3"},
+    {"storageUri": "s3://models/shop", "storageSecretName": "bucket"},
+)
+"""Where a model may lie, beside a claim, which a fake node does not have."""
+
+
 @pytest.fixture
-def service(defined: Cluster, namespace: str) -> Service:
+def service(defined: Cluster, namespace: str, request: pytest.FixtureRequest) -> Service:
     """Return a service in a namespace that takes restricted pods only."""
     enforced = {"pod-security.kubernetes.io/enforce": "restricted"}
     label = {"metadata": {"labels": enforced}}
     done(defined.api.ask("PATCH", f"/api/v1/namespaces/{namespace}", label, kind=MERGE))
+    predictor: dict[str, Any] = SPEC["predictor"]
+    model = predictor["model"] | getattr(request, "param", {})
+    spec = {**SPEC, "predictor": predictor | {"model": model}}
     body = {
         "apiVersion": naming.API_VERSION,
         "kind": naming.KIND,
         "metadata": {"name": "shop"},
-        "spec": SPEC,
+        "spec": spec,
     }
     path = f"/apis/{naming.API_VERSION}/namespaces/{namespace}/{naming.PLURAL}"
     return parse_service(done(defined.api.ask("POST", path, body)))
 
 
+@pytest.mark.parametrize("service", STORED, indirect=True, ids=["image", "bucket"])
 def test_every_field_is_known_and_pods_are_admitted_and_answer(
     defined: Cluster, service: Service
 ) -> None:
@@ -65,15 +76,11 @@ def test_every_field_is_known_and_pods_are_admitted_and_answer(
     for manifest in made[1:]:
         apply(defined, manifest)
     until(lambda: defined.api.get(path_of(deployment))["status"].get("availableReplicas") == 1)
-    address = f"/apis/discovery.k8s.io/v1/namespaces/{service.namespace}/endpointslices"
-
-    def answering() -> list[str]:
-        slices = defined.api.get(address)["items"]
-        ends = [end for each in slices for end in each["endpoints"] or []]
-        return [end["targetRef"]["name"] for end in ends if end["conditions"]["ready"]]
-
-    until(lambda: len(answering()) == 1)
-    assert answering()[0].startswith("shop-1000-")
+    (front,) = [each for each in made if each["kind"] == "Service"]
+    chosen = ",".join("=".join(label) for label in front["spec"]["selector"].items())
+    pods = f"/api/v1/namespaces/{service.namespace}/pods?labelSelector={chosen}"
+    (pod,) = defined.api.get(pods)["items"]
+    assert pod["metadata"]["name"].startswith("shop-1000-")
 
 
 def test_nothing_changes_when_nothing_differs(defined: Cluster, service: Service) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster_objects import SLICES
 from gpupilot_operator.crd import NAME_MOST
 from gpupilot_operator.manifests import deployment_name, manifests
 from gpupilot_operator.pod import DRAIN_S, LEAVE_S, Platform, pod_spec
@@ -18,14 +19,6 @@ from gpupilot_operator.service import SERVICE_LABEL, SHARE_LABEL, Service
 Maker = Callable[..., Service]
 PLATFORM = Platform()
 GOLDEN = Path(__file__).with_name("golden")
-SLICES = {
-    "sharing": "MIG",
-    "minShareMilli": 142,
-    "shares": [
-        {"milli": 142, "resources": {"nvidia.com/mig-1g.10gb": 1}},
-        {"milli": 428, "resources": {"nvidia.com/mig-3g.40gb": 1}},
-    ],
-}
 
 
 def kinds(made: list[dict[str, Any]]) -> list[str]:
@@ -133,13 +126,44 @@ def test_a_whole_claim_has_no_path_within(service_of: Maker) -> None:
     assert "subPath" not in triton(pod)["volumeMounts"][0]
 
 
-def test_other_storage_is_copied_first(service_of: Maker) -> None:
-    model = {"storageUri": "s3://models/shop", "serviceAccountName": "reader"}
+@pytest.mark.parametrize(
+    ("uri", "copied"),
+    [
+        ("s3://models/shop", "s3://models/shop/"),
+        ("gs://models/shop/", "gs://models/shop/"),
+        ("s3://models", "s3://models/"),
+        ("s3://models/shop.tar.gz", "s3://models/shop.tar.gz"),
+        ("https://models.example/shop.zip", "https://models.example/shop.zip"),
+        ("hf://acme/shop:v1", "hf://acme/shop:v1"),
+    ],
+)
+def test_other_storage_is_copied_first(service_of: Maker, uri: str, copied: str) -> None:
+    model = {"storageUri": uri, "serviceAccountName": "reader"}
     pod = pod_spec(service_of(model), Platform(storage_image="copy:1"), 1000)
     copy, _ = pod["initContainers"]
-    assert (copy["image"], copy["args"]) == ("copy:1", ["s3://models/shop", "/models"])
+    assert (copy["image"], copy["args"]) == ("copy:1", [copied, "/models"])
+    assert "envFrom" not in copy
     assert pod["serviceAccountName"] == "reader"
     assert pod["volumes"][0]["emptyDir"] == {}
+
+
+def test_what_opens_a_storage_is_named_and_given_to_who_copies_alone(service_of: Maker) -> None:
+    model = {"storageUri": "s3://models/shop", "storageSecretName": "bucket"}
+    pod = pod_spec(service_of(model), PLATFORM, 1000)
+    copy, gateway = pod["initContainers"]
+    assert copy["envFrom"] == [{"secretRef": {"name": "bucket"}}]
+    assert "envFrom" not in gateway
+    assert "envFrom" not in triton(pod)
+
+
+def test_an_image_is_mounted_as_kserve_packs_models(service_of: Maker) -> None:
+    model = {"storageUri": "oci://registry.example/models/shop:3"}
+    pod = pod_spec(service_of(model), Platform(pull_policy="Always"), 1000)
+    image = {"reference": "registry.example/models/shop:3", "pullPolicy": "Always"}
+    assert pod["volumes"][0] == {"name": "models", "image": image}
+    mount = triton(pod)["volumeMounts"][0]
+    assert (mount["subPath"], mount["readOnly"]) == ("models", True)
+    assert "storage" not in [each["name"] for each in pod["initContainers"]]
 
 
 def test_openshift_chooses_the_user(service_of: Maker) -> None:
