@@ -14,7 +14,7 @@ from gpupilot_envs.errors import ChangeRefused
 from gpupilot_operator import manifests
 from gpupilot_operator.conditions import written
 from gpupilot_operator.drift import differences, stamped
-from gpupilot_operator.granted import Granted, granted, preferred, stated
+from gpupilot_operator.granted import granted, preferred
 from gpupilot_operator.known import Known, generation
 from gpupilot_operator.plan import Plan
 from gpupilot_operator.pod import START_MINUTES, Platform
@@ -126,7 +126,7 @@ def _begun(known: Known, manifest: Mapping[str, Any]) -> Iterator[Step]:
     if live is None and known.owned:
         metadata = manifest["metadata"]
         at = Name(namespace=metadata["namespace"], name=metadata["name"])
-        yield Grant(at=at, granted=Granted(stated=stated(known.service.spec.predictor)))
+        yield Grant(at=at, granted=known.granted)
 
 
 def _one(
@@ -213,7 +213,7 @@ def _shared(
     if len(known.owned) > 1:
         raise ChangeRefused("the last change of share is still under way")
     replicas = newest.replicas if plan.replicas is None else plan.replicas
-    given = Granted(stated=stated(service.spec.predictor)).and_then(plan)
+    given = known.granted.and_then(plan)
     at = Name(namespace=service.namespace, name=manifests.deployment_name(service, share_milli))
     manifest = stamped(manifests.deployment(service, platform, share_milli))
     return (Make(manifest=manifest, replicas=replicas), Grant(at=at, granted=given))

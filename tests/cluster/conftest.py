@@ -32,5 +32,5 @@ def namespace(light: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def defined(light: Cluster) -> Cluster:
     """Return the cluster once it knows the resource."""
-    running.define(light, crd.crd())
+    running.define(light.api, crd.crd())
     return light

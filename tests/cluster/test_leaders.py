@@ -70,7 +70,7 @@ def proxied(cluster: Cluster) -> Iterator[Proxy]:
 
 def test_the_lease_goes_over_at_once_when_it_is_given_up(system: Cluster) -> None:
     with elector(system.kubeconfig, "a") as (first, stop):
-        until(first.leads, within_s=10.0)
+        until(first.leads)
         with elector(system.kubeconfig, "b") as (second, _):
             time.sleep(3.0)
             assert (first.leads(), second.leads()) == (True, False)
@@ -89,7 +89,7 @@ def test_a_leader_behind_a_wall_stops_before_another_begins(
     with proxied(system) as proxy, ExitStack() as parts:
         through = operators.by_url(tmp_path, proxy.url)
         first, _ = parts.enter_context(elector(through, "cut-off"))
-        until(first.leads, within_s=10.0)
+        until(first.leads)
         second, _ = parts.enter_context(elector(system.kubeconfig, "b"))
         with proxy.failing(Fault(match=".", silent=True)):
             begun_s = time.monotonic()
@@ -117,14 +117,14 @@ def test_a_process_that_was_stopped_and_goes_on_is_no_second_leader(
         for name in ("one", "two")
     ]
     try:
-        until(lambda: sum(map(leads, start)) == 1, within_s=30.0)
+        until(lambda: sum(map(leads, start)) == 1)
         first, second = sorted(start, key=leads, reverse=True)
         os.kill(first.process.pid, signal.SIGSTOP)
         begun_s = time.monotonic()
         until(lambda: leads(second), within_s=TAKE_OVER_S)
         assert time.monotonic() - begun_s < TAKE_OVER_S
         os.kill(first.process.pid, signal.SIGCONT)
-        until(lambda: not leads(first), within_s=10.0)
+        until(lambda: not leads(first))
         assert leads(second)
         first.kill()
         second.stop()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,9 +26,9 @@ from gpupilot_operator import crd, kinds, naming, triton_control
 from gpupilot_operator.granted import GRANTED, Granted, stated
 from gpupilot_operator.plan import Batching, Resize
 from gpupilot_operator.service import parse_service
-from gpupilot_testbed import audit, lifecycle, observing, operators, running
+from gpupilot_testbed import audit, lifecycle, observing, operators
 from gpupilot_testbed.api import MERGE, Api, done
-from gpupilot_testbed.running import Cluster
+from gpupilot_testbed.running import Cluster, define, until
 from gpupilot_testbed.state import KUBECONFIG
 from gpupilot_testbed.traffic import Load, Traffic
 
@@ -43,10 +43,6 @@ OWNED, ADOPTED, SLICED = "owned", "adopted", "sliced"
 Right = tuple[str, str, str]
 """API group, resource with its subresource, verb."""
 Body = dict[str, Any]
-
-
-def until(wanted: Callable[[], bool]) -> None:
-    running.until(wanted, within_s=45.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +76,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def _install(cluster: Cluster) -> None:
     for each in (crd.crd(), definition(kinds.MONITOR)):
-        running.define(cluster, each)
+        define(cluster.api, each)
     cluster.kubectl("apply", "-k", str(DEPLOY / "operator"))
     # its pods are fake: the process of the test is the operator
     cluster.kubectl("-n", operators.NAMESPACE, "scale", "deployment", "--all", "--replicas=0")

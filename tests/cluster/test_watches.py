@@ -117,7 +117,7 @@ def test_service_monitors_are_made_and_kept_once_their_kind_comes(
     defined: Cluster, shop: str
 ) -> None:
     """Then it goes again, and the rest of the objects is kept without it."""
-    running.define(defined, definition(kinds.MONITOR))
+    running.define(defined.api, definition(kinds.MONITOR))
     path = kinds.MONITOR.path(shop, "shop")
     until(lambda: not defined.api.ask("GET", path).refused, within_s=60.0)
     wanted = defined.api.get(path)["spec"]

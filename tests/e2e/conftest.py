@@ -6,23 +6,29 @@ import csv
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from gpupilot_agent.stack import processes
-from gpupilot_operator import crd, naming
+from gpupilot_agent.triton.client import Client
+from gpupilot_agent.triton.repository import MODEL
+from gpupilot_envs.errors import StackFailed
+from gpupilot_operator import naming
 from gpupilot_testbed import discovery, observing, operators, running, serving
-from gpupilot_testbed.api import MERGE, done
+from gpupilot_testbed.api import APPLY, MERGE, done, merged
 from gpupilot_testbed.describing import described
 from gpupilot_testbed.operators import Operator
-from gpupilot_testbed.running import Cluster, until
+from gpupilot_testbed.running import PATIENCE_S, Cluster, until
 from gpupilot_testbed.witness import Witness
 
 ROOT = Path(__file__).resolve().parents[2]
+CRDS = ROOT / "deploy" / "crds"
 SAMPLE = ROOT / "deploy" / "samples" / "emulated-gpu.yaml"
 SERVICES = f"/apis/{naming.API_VERSION}/namespaces/default/{naming.PLURAL}"
 TICK_S = 1
@@ -62,14 +68,19 @@ class System:
         found: dict[str, Any] = self.status(name).get("autoscaling", {})
         return found
 
-    def beside(self, given: str, called: str, **model: str) -> None:
-        """Create a service like a given one, another model in it."""
+    def beside(self, given: str, called: str, **changes: Any) -> None:
+        """Create a service like a given one, some of its spec changed."""
         body = self.resource(given)
-        predictor = body["spec"]["predictor"]
-        changed = predictor | {"model": predictor["model"] | model}
         made = {key: body[key] for key in ("apiVersion", "kind")}
-        made |= {"metadata": {"name": called}, "spec": body["spec"] | {"predictor": changed}}
+        made |= {"metadata": {"name": called}, "spec": merged(body["spec"], changes)}
         done(self.cluster.api.ask("POST", SERVICES, made))
+
+    def store(self, name: str, of: str, key: str, text: str) -> None:
+        """Keep a text in a ConfigMap of a service, under a key, instead of what it held."""
+        metadata = {"name": name, "labels": {"gpupilot.dev/service": of}}
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {key: text}}
+        path = f"/api/v1/namespaces/default/configmaps/{name}?fieldManager=user&force=true"
+        done(self.cluster.api.ask("PATCH", path, body, kind=APPLY))
 
     def condition(self, name: str, kind: str) -> tuple[str, str]:
         """Return the status and the reason of a condition, empty where it is not there."""
@@ -97,30 +108,52 @@ class System:
             each["spec"]["replicas"] for each in self.objects("apps/v1", "deployments", name)
         )
 
-    def url(self, name: str) -> str:
+    def front(self, name: str) -> dict[str, Any]:
+        """Return what a Service says of where its requests go."""
+        path = f"/api/v1/namespaces/default/services/{name}"
+        found: dict[str, Any] = self.cluster.api.get(path)["spec"]
+        return found
+
+    def url(self, name: str, protocol: str = "http") -> str:
         """Return where users' requests to a service go."""
-        spec = self.cluster.api.get(f"/api/v1/namespaces/default/services/{name}")["spec"]
-        return f"http://{spec['clusterIP']}:8000"
+        ports = {each["name"]: each["port"] for each in self.front(name)["ports"]}
+        return f"{protocol}://{self.front(name)['clusterIP']}:{ports[protocol]}"
+
+    def answered(self, name: str, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a service's answer; a node's proxy hears of a pod a moment after its status."""
+        answers: list[NDArray[np.float32]] = []
+
+        def answers_now() -> bool:
+            with Client(self.url(name), model=MODEL) as ask, suppress(StackFailed):
+                answers.append(ask(tensor))
+            return bool(answers)
+
+        until(answers_now)
+        return answers[0]
 
     @contextmanager
-    def load(self, name: str, trace: list[tuple[float, float]]) -> Iterator[Path]:
-        """Send requests along a trace of (seconds, requests a second), open loop, to its end.
+    def load(self, name: str, rates_rps: list[float], protocol: str = "http") -> Iterator[Path]:
+        """Send so many requests in each second, open loop, to the last of them.
 
         Yields the file that holds every request afterwards.
         """
-        rates = self.folder / f"{name}-{len(trace)}.trace.csv"
-        with rates.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("t_s", "rps"), *trace])
-        requests = rates.with_suffix(".requests.csv")
+        trace = self.folder / f"{name}-{protocol}-{len(rates_rps)}.trace.csv"
+        with trace.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("t_s", "rps"), *enumerate(rates_rps)])
+        requests = trace.with_suffix(".requests.csv")
         requests.unlink(missing_ok=True)
         command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtests" / "open_loop.py")]
-        words = ("--headless", "--only-summary", "--host", self.url(name), "--trace", str(rates))
-        more = ("--warm-up", "0", "--requests", str(requests), "--lag-limit-ms", "1000")
-        with (self.folder / "locust.log").open("wb") as log:
-            process = subprocess.Popen([*command, *words, *more], stdout=log, stderr=log, cwd=ROOT)
+        words = ("--headless", "--only-summary", "--host", self.url(name, protocol))
+        more = ("--trace", str(trace), "--requests", str(requests))
+        most = ("--warm-up", "0", "--lag-limit-ms", "1000")
+        said = trace.with_suffix(".log")
+        with said.open("wb") as log:
+            process = subprocess.Popen(
+                [*command, *words, *more, *most], stdout=log, stderr=log, cwd=ROOT
+            )
             try:
                 yield requests
-                assert process.wait(300) == 0, (self.folder / "locust.log").read_text("utf-8")[
+                assert process.wait(PATIENCE_S + len(rates_rps)) == 0, said.read_text("utf-8")[
                     -3000:
                 ]
             finally:
@@ -135,7 +168,6 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with ExitStack() as stack:
         cluster = stack.enter_context(running.full(folder / "cluster"))
         serving.provide(cluster.folder, print)
-        running.define(cluster, crd.crd())
         body = {"metadata": {"name": operators.NAMESPACE}}
         done(cluster.api.ask("POST", "/api/v1/namespaces", body))
         pods = stack.enter_context(discovery.pods(cluster.kubeconfig))
@@ -162,9 +194,9 @@ def shop(system: System) -> str:
 
     The first decision waits until what a pod carries is worked out, which is compiled once.
     """
-    system.cluster.kubectl("apply", "-f", str(SAMPLE))
-    until(lambda: system.condition("shop", "Ready")[0] == "True", within_s=120.0)
-    until(lambda: system.condition("shop", "PolicyReady")[0] == "True", within_s=180.0)
+    system.cluster.kubectl("apply", "-f", str(CRDS), "-f", str(SAMPLE))
+    until(lambda: system.condition("shop", "Ready")[0] == "True")
+    until(lambda: system.condition("shop", "PolicyReady")[0] == "True")
     return "shop"
 
 

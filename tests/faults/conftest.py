@@ -15,11 +15,11 @@ import pytest
 from gpupilot_agent.stack import processes
 from gpupilot_operator import crd, naming
 from gpupilot_testbed import observing, operators, running
-from gpupilot_testbed.api import MERGE, access, done
+from gpupilot_testbed.api import MERGE, access, done, merged
 from gpupilot_testbed.describing import described
 from gpupilot_testbed.faults import Proxy
 from gpupilot_testbed.operators import Operator
-from gpupilot_testbed.running import Cluster, until
+from gpupilot_testbed.running import PATIENCE_S, Cluster, until
 from gpupilot_testbed.traffic import Load, Traffic
 from gpupilot_testbed.witness import Witness
 
@@ -130,7 +130,7 @@ class Served:
         whose = (self.namespace, self.name)
         return self.world.witness.since(whose, self.since_s if since_s is None else since_s)
 
-    def settles(self, wanted: Callable[[int], bool], *, within_s: float = 90.0) -> int:
+    def settles(self, wanted: Callable[[int], bool], *, within_s: float = PATIENCE_S) -> int:
         """Wait until the replicas asked for are as wanted and ready, and status says so."""
 
         def so() -> bool:
@@ -173,16 +173,8 @@ def resource(name: str, **changes: Any) -> dict[str, Any]:
         "apiVersion": naming.API_VERSION,
         "kind": naming.KIND,
         "metadata": {"name": name},
-        "spec": _merged(spec, changes),
+        "spec": merged(spec, changes),
     }
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        deeper = isinstance(value, dict) and isinstance(below.get(key), dict)
-        merged[key] = _merged(below[key], value) if deeper else value
-    return merged
 
 
 @pytest.fixture(scope="session")
@@ -193,7 +185,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         cluster = stack.enter_context(
             running.light(folder / "cluster", nodes=2, gpus=8, mortal=True)
         )
-        running.define(cluster, crd.crd())
+        running.define(cluster.api, crd.crd())
         make_namespace(cluster, operators.NAMESPACE)
         traffic, witness = Traffic(), Witness()
         port = stack.enter_context(traffic.served())

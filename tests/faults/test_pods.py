@@ -16,7 +16,7 @@ def test_pods_without_a_gpu_are_waited_for_and_told(world: Any, namespace: str) 
     """Sixteen GPUs are there: a service that wants twenty has sixteen and says so."""
     served = world.service(namespace, predictor={"maxReplicas": 20})
     served.asked(19.0)
-    until(lambda: served.status().get("readyReplicas") == 16, within_s=90.0)
+    until(lambda: served.status().get("readyReplicas") == 16)
     began_s = time.monotonic()
     pending = [
         each for each in served.objects("v1", "pods") if each["status"]["phase"] == "Pending"

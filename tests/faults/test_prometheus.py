@@ -86,7 +86,7 @@ def test_what_is_not_known_takes_nothing_away(world: Any, namespace: str) -> Non
 def test_series_that_stay_away_end_at_the_declared_replicas(world: Any, shop: Any) -> None:
     world.traffic.change(shop.namespace, shop.name, silent=True)
     began_s = time.monotonic()
-    shop.settles(lambda count: count == 5, within_s=60.0)
+    shop.settles(lambda count: count == 5)
     assert shop.condition("Fallback") == ("True", "SignalsMissing")
     assert shop.seen(began_s) == [1, 5]
     world.traffic.change(shop.namespace, shop.name, silent=False)

@@ -46,10 +46,10 @@ def test_fifty_come_at_once_and_go_at_once(world: Any, namespace: str, body: Any
     names = [f"shop-{number}" for number in range(1, MANY)]
     for name in names:
         done(world.cluster.api.ask("POST", served.folder, body(name)))
-    until(lambda: len(served.objects("apps/v1", "deployments")) == MANY, within_s=60.0)
-    until(lambda: all(told(each) for each in listed(world, served)), within_s=60.0)
+    until(lambda: len(served.objects("apps/v1", "deployments")) == MANY)
+    until(lambda: all(told(each) for each in listed(world, served)))
     done(world.cluster.api.ask("DELETE", served.folder))
-    until(lambda: not left(served), within_s=90.0)
+    until(lambda: not left(served))
 
 
 def test_a_definition_that_is_upgraded_under_resources_keeps_them(world: Any, shop: Any) -> None:

@@ -217,6 +217,16 @@ def test_a_share_begins_beside_the_old_one() -> None:
     assert asked(found) == ()
 
 
+def test_what_the_old_pods_were_granted_goes_on_in_the_new_share() -> None:
+    """What is planned names what changes: instances that stay are not named."""
+    service = service_of(resource(gpu=SLICES))
+    earlier = replace(nothing_granted(service), resize=RESIZE, batching=BATCHING)
+    found = sliced(old(replicas=2, granted=earlier))
+    _, granted_ = carried(found, Plan(share_milli=142), PLATFORM)
+    assert isinstance(granted_, Grant)
+    assert granted_.granted == earlier
+
+
 def test_nothing_is_taken_from_the_old_pods_before_all_new_ones_answer() -> None:
     assert asked(sliced(old(), new(replicas=5, ready=4))) == ()
 

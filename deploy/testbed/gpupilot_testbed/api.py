@@ -155,6 +155,15 @@ def done(answer: Answer) -> Any:
     return answer.body
 
 
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object with some of its fields changed, as a merge patch would."""
+    changed = dict(below)
+    for key, value in above.items():
+        deeper = isinstance(value, dict) and isinstance(below.get(key), dict)
+        changed[key] = merged(below[key], value) if deeper else value
+    return changed
+
+
 def access(kubeconfig: Path) -> tuple[str, ssl.SSLContext]:
     """Return the API server's URL, and what shows it who asks.
 

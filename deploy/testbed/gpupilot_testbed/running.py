@@ -20,6 +20,9 @@ from gpupilot_testbed import lifecycle
 from gpupilot_testbed.api import Api, done
 from gpupilot_testbed.state import KUBECONFIG, ClusterState
 
+PATIENCE_S = 240.0
+"""Longest wait for what a machine does in seconds that has other work to do."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
@@ -112,16 +115,16 @@ def _connected(folder: Path, kept: ClusterState) -> Iterator[Cluster]:
         lifecycle.down(folder)
 
 
-def define(cluster: Cluster, definition: Mapping[str, Any]) -> None:
+def define(api: Api, definition: Mapping[str, Any]) -> None:
     """Bring a CustomResourceDefinition to a cluster, and wait until it is served."""
     path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    done(cluster.api.ask("POST", path, definition))
+    done(api.ask("POST", path, definition))
     spec = definition["spec"]
     served = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
-    until(lambda: not cluster.api.ask("GET", served).refused)
+    until(lambda: not api.ask("GET", served).refused)
 
 
-def until(wanted: Callable[[], bool], *, within_s: float = 120.0) -> None:
+def until(wanted: Callable[[], bool], *, within_s: float = PATIENCE_S) -> None:
     """Wait until something is so.
 
     Raises:

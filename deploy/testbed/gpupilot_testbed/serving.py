@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from gpupilot_agent.mobilenet import weights
 from gpupilot_agent.stack.tools import Say, model_store
 from gpupilot_agent.triton import repository
@@ -12,8 +14,10 @@ from gpupilot_envs.embedded import find_profile
 from gpupilot_envs.profile import Batching
 from gpupilot_testbed import full, product_images
 from gpupilot_testbed.api import Api, done
+from gpupilot_testbed.running import define
 from gpupilot_testbed.state import KUBECONFIG
 
+CRDS = Path(__file__).resolve().parents[2] / "crds"
 GPUS = 4
 CLAIM = "models"
 EMULATED, CPU = "emulated", "cpu"
@@ -30,6 +34,9 @@ _SIZE = "1Gi"
 def provide(folder: Path, say: Say) -> None:
     """Make a cluster ready for ``deploy/samples/emulated-gpu.yaml``, in the namespace default.
 
+    ``kubectl apply -f deploy/crds -f …`` fails where the kind is not defined yet: it looks up every
+    kind before it applies anything.
+
     Args:
         folder: Of a full cluster that runs.
         say: Told in one line each what takes time.
@@ -42,6 +49,8 @@ def provide(folder: Path, say: Say) -> None:
     models = folder / "models"
     write_models(models)
     with Api(folder / KUBECONFIG) as api:
+        for definition in sorted(CRDS.glob("*.yaml")):
+            define(api, yaml.safe_load(definition.read_text(encoding="utf-8")))
         full.offer(api, GPUS)
         offer_models(api, models, "default")
 
