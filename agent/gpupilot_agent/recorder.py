@@ -15,14 +15,14 @@ from gpupilot_agent.comparison.traffic import Piece, prepared
 from gpupilot_agent.decision_log import DecisionLog, Entry
 from gpupilot_agent.explanation.setting import described
 from gpupilot_agent.rollout import Decision, ScoredWorld, rollout
+from gpupilot_agent.wrapped import WrappedWorld
 from gpupilot_envs.allocation import Allocation
-from gpupilot_envs.serving.ledger import Ledger
 from gpupilot_envs.signals import Signals
 from gpupilot_envs.workload.recording import Recording
 from gpupilot_envs.workload.trace import RateTrace
 
 
-class Recorder:
+class Recorder(WrappedWorld):
     """A world that behaves as the one inside it and keeps what a metrics source would have seen.
 
     The policy's own readings are kept beside the grid, because its window and period are its own.
@@ -42,36 +42,13 @@ class Recorder:
             every_s: Seconds between two rows, and the window of each.
             on_progress: Told the world's time after every row.
         """
-        self._world = world
+        super().__init__(world)
         self._every_s = every_s
         self._on_progress = on_progress
         # counted, not derived from the time: no row is lost to rounding
         self._next_row = math.floor(world.now_s / every_s) + 1
         self._rows: list[tuple[Signals, Allocation]] = []
         self._seen: dict[float, tuple[Signals, Allocation]] = {}
-
-    @property
-    def now_s(self) -> float:
-        """Current time in seconds."""
-        return self._world.now_s
-
-    @property
-    def allocation(self) -> Allocation:
-        """What the service was last told to run with."""
-        return self._world.allocation
-
-    @property
-    def replicas_ready(self) -> int:
-        """Pods that answer requests now."""
-        return self._world.replicas_ready
-
-    def ledger(self) -> Ledger:
-        """Return the cumulative truth since the world began."""
-        return self._world.ledger()
-
-    def apply(self, allocation: Allocation) -> None:
-        """Tell the service to run with ``allocation`` from now on."""
-        self._world.apply(allocation)
 
     def advance(self, until_s: float) -> None:
         """Let time pass, stopping for a row at every multiple of the grid."""

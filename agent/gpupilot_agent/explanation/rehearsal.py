@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from gpupilot_agent.explanation.moment import Grant
 from gpupilot_agent.rollout import ScoredWorld
+from gpupilot_agent.wrapped import WrappedWorld
 from gpupilot_envs.allocation import Allocation
-from gpupilot_envs.serving.ledger import Ledger
-from gpupilot_envs.signals import Signals
 
 
-class Rehearsal:
+class Rehearsal(WrappedWorld):
     """Stands between a policy and a world: before the moment the policy only watches.
 
     So at the moment the world holds the queues and starting pods that the recorded allocations
@@ -26,32 +25,9 @@ class Rehearsal:
             script: What was granted when, on the world's clock, ascending.
             until_s: The moment; from then on :meth:`apply` reaches the world.
         """
-        self._world = world
+        super().__init__(world)
         self._script = list(script)
         self._until_s = until_s
-
-    @property
-    def now_s(self) -> float:
-        """Current time in seconds."""
-        return self._world.now_s
-
-    @property
-    def allocation(self) -> Allocation:
-        """What the service was last told to run with."""
-        return self._world.allocation
-
-    @property
-    def replicas_ready(self) -> int:
-        """Pods that answer requests now."""
-        return self._world.replicas_ready
-
-    def ledger(self) -> Ledger:
-        """Return the cumulative truth since the world began."""
-        return self._world.ledger()
-
-    def read(self, window_s: float) -> Signals:
-        """Return what the metrics source answers now."""
-        return self._world.read(window_s)
 
     def advance(self, until_s: float) -> None:
         """Let time pass, applying on the way what the script holds."""
