@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gpupilot_agent.comparison.contenders import Contender
 from gpupilot_agent.comparison.scene import Scene
@@ -10,7 +11,9 @@ from gpupilot_agent.decision_log import DecisionLog, Entry
 from gpupilot_agent.explanation.setting import described
 from gpupilot_agent.policies import Evidence
 from gpupilot_agent.rollout import Decision
+from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.gears import ACTUATORS
+from gpupilot_envs.profile import ServiceProfile
 from gpupilot_operator.ports import Noted
 
 
@@ -30,8 +33,13 @@ def _same_setting(one: Noted, other: Noted) -> bool:
         one.bundle_sha256 == other.bundle_sha256
         and one.profile is other.profile
         and one.geared == other.geared
+        and (one.geared or _shape(one) == _shape(other))
         and one.service.spec == other.service.spec
     )
+
+
+def _shape(noted: Noted) -> Allocation:
+    return replace(noted.running, replicas=1)
 
 
 def log_of(rows: Sequence[Noted]) -> DecisionLog:
@@ -53,7 +61,7 @@ def _setting(noted: Noted) -> dict[str, object]:
     spec = noted.service.spec
     learned = noted.bundle_sha256 is not None
     scene = Scene(
-        profile=noted.profile,
+        profile=noted.profile if noted.geared else _as_run(noted.profile, noted.running),
         targets=spec.targets,
         limits=spec.limits,
         hours=None,
@@ -71,6 +79,21 @@ def _setting(noted: Noted) -> dict[str, object]:
         bundle_sha256=noted.bundle_sha256,
     )
     return described(scene, decider)
+
+
+def _as_run(profile: ServiceProfile, running: Allocation) -> ServiceProfile:
+    """Return a profile with the batching that ran, by which the pods were counted."""
+    most = running.batch_max
+    batching = profile.batching.model_copy(
+        update={
+            "enabled": profile.batching.enabled and most > 1,
+            "max_batch": most,
+            "preferred": tuple(size for size in profile.batching.preferred if size <= most),
+            "queue_delay_ms": running.queue_delay_us / 1000.0,
+        }
+    )
+    ran = {"batching": batching, "instances_per_replica": running.instances_per_replica}
+    return profile.model_copy(update=ran)
 
 
 def _entry(noted: Noted) -> Entry:

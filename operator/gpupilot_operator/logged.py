@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gpupilot_agent.comparison.contenders import GENERALIST, LEARNED
+from gpupilot_envs.gears import Menu
 from gpupilot_operator.cases import Case
 from gpupilot_operator.facts import Grant, Rung
 from gpupilot_operator.judging import QUEUEING, shadow_grant
@@ -36,8 +37,13 @@ def noted_of(case: Case, now_s: float) -> Iterator[Noted]:
             grant=case.grant,
             why=case.why,
             profile=None if case.size is None else case.size.profile,
-            geared=case.size is not None and case.size.menu is not None,
+            geared=case.size is not None and _is_geared(case.size.menu, case),
         )
+
+
+def _is_geared(menu: Menu | None, case: Case) -> bool:
+    """Whether limits and batching could be changed: what runs is one of the gears there are."""
+    return menu is not None and menu.index_of(case.seen.running) is not None
 
 
 def _by_policy(case: Case, grant: Grant, opinion: Opinion, why: str, now_s: float) -> Noted:
@@ -52,7 +58,7 @@ def _by_policy(case: Case, grant: Grant, opinion: Opinion, why: str, now_s: floa
         grant=grant,
         why=why,
         profile=None if constants is None else constants.profile,
-        geared=constants is not None and constants.menu is not None,
+        geared=constants is not None and _is_geared(constants.menu, case),
         bundle_sha256=candidate.sha256,
         observation=opinion.observation,
         logits=opinion.logits,

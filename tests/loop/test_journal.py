@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from gpupilot_agent.cli.main import app
 from gpupilot_agent.decision_log import read_decisions
 from gpupilot_agent.explanation.account import of_log
+from gpupilot_envs.allocation import Allocation
 from gpupilot_operator.control import tick
 from gpupilot_operator.journal import Journal
 from gpupilot_operator.memory import State
@@ -28,8 +30,9 @@ def ticked(
 ) -> Callable[..., None]:
     """Return a function that lets the loop run for a while and log."""
 
-    def run(journal: Journal, ticks: int, **spec: Any) -> None:
+    def run(journal: Journal, ticks: int, running: Allocation | None = None, **spec: Any) -> None:
         shop = shop_of(**({"policy": "Learned"} | spec))
+        shop.running = running or shop.running
         town, state = town_of(shop), state_of()
         state.sizes.of(shop.seen())
         state.sizes.wait()
@@ -63,6 +66,20 @@ def test_what_was_decided_is_read_back_and_explained(
     )
     assert shown.exit_code == 0, shown.output
     assert "generalist on prod/shop" in shown.output
+
+
+def test_a_moment_is_simulated_with_the_batching_that_ran(
+    tmp_path: Path, shop_of: Maker, ticked: Callable[..., None]
+) -> None:
+    whole = shop_of().running
+    for batch in (1, 5):
+        folder = tmp_path / str(batch)
+        ticked(Journal(folder), 3, running=replace(whole, batch_max=batch), policy="Queueing")
+        (path,) = folder.glob("prod/shop/*.parquet")
+        account = of_log(path, "last")
+        assert account.moment is not None
+        assert account.moment.scene.allocation.batch_max == batch
+        assert account.moment.scene.actuators == ()
 
 
 def test_files_are_rotated_and_the_oldest_go(tmp_path: Path, ticked: Callable[..., None]) -> None:
