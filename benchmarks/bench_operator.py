@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import threading
@@ -20,13 +21,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "deploy" / "testbed"))
 
+from operator_looks import Look, World, look, ticks
+
 from gpupilot_agent.stack import processes
 from gpupilot_operator import crd, kinds, naming
-from gpupilot_operator.exporter import SECONDS
 from gpupilot_testbed import lifecycle, observing, operators
 from gpupilot_testbed.api import Api, done
 from gpupilot_testbed.operators import Operator
@@ -39,7 +42,6 @@ NAMESPACE = "bench"
 NODES, GPUS_OF_NODE = 40, 64
 CALM_RPS, BUSY_RPS = 40.0, 200.0
 TOGETHER = 100
-WRITES = ("create", "update", "patch", "delete")
 POLICIES = ("Learned", "Queueing")
 
 
@@ -86,7 +88,7 @@ def service(name: str, policy: str) -> dict[str, Any]:
 
 
 @contextmanager
-def world(folder: Path, traffic: Traffic, tick_s: str) -> Iterator[tuple[Api, Operator]]:
+def made(folder: Path, traffic: Traffic, tick_s: str) -> Iterator[tuple[Api, World]]:
     """Run cluster, Prometheus and operator while the context lasts."""
     kept = lifecycle.up_light(folder / "cluster", say=print, nodes=NODES, gpus=GPUS_OF_NODE)
     administrator = folder / "cluster" / KUBECONFIG
@@ -101,7 +103,8 @@ def world(folder: Path, traffic: Traffic, tick_s: str) -> Iterator[tuple[Api, Op
             operator = operators.start(folder / "operator", account, url, tick_seconds=tick_s)
             started.append(operator.process)
             until(lambda: operator.page("/readyz") is not None, within_s=180.0)
-            yield api, operator
+            beside = [server, *kept.processes]
+            yield api, World(operator=operator, prometheus=url, beside=beside)
     finally:
         processes.stop(started)
         lifecycle.down(folder / "cluster")
@@ -134,65 +137,57 @@ def grow(api: Api, traffic: Traffic, names: Sequence[str], size: int) -> None:
     until(ready, within_s=900.0)
 
 
-def quantile(share: float, before: Sequence[float], after: Sequence[float]) -> float:
-    """Return an upper bound of a quantile of what a histogram counted between two looks."""
-    counts = [late - early for early, late in zip(before, after, strict=True)]
-    return next(b for b, c in zip(SECONDS, counts, strict=False) if c >= share * counts[-1])
-
-
-def look(operator: Operator) -> dict[str, Any]:
-    """Return the operator's counters."""
-    now = operator.scraped()
-    ticks = now.value("gpupilot_tick_seconds_count")
-    every = [now.value("gpupilot_tick_seconds_bucket", le=str(bound)) for bound in SECONDS]
-    calls = {verb: now.value("gpupilot_api_calls_total", verb=verb) for verb in WRITES}
-    leases = {
-        verb: now.value("gpupilot_api_calls_total", verb=verb, resource="leases") for verb in WRITES
-    }
-    return {
-        "at_s": time.time(),
-        "ticks": ticks,
-        "tick_s": now.value("gpupilot_tick_seconds_sum"),
-        "decide_s": now.value("gpupilot_decide_seconds_sum"),
-        "inference_s": now.value("gpupilot_inference_seconds_sum"),
-        "queries": now.value("gpupilot_queries_total"),
-        "cpu_s": now.value("process_cpu_seconds_total"),
-        "memory_mib": now.value("process_resident_memory_bytes") / 2**20,
-        "writes": sum(calls.values()) - sum(leases.values()),
-        "buckets": [*every, ticks],
-    }
-
-
-def settle(operator: Operator, tick_s: float, within_s: float) -> bool:
+def settle(world: World, tick_s: float, within_s: float) -> bool:
     """Wait until nothing was written for four ticks; say whether that came."""
     deadline_s = time.monotonic() + within_s
     while time.monotonic() < deadline_s:
-        before = look(operator)
+        before = look(world)
         time.sleep(4 * tick_s)
-        after = look(operator)
-        if before["writes"] == after["writes"]:
+        if before.written == look(world).written:
             return True
     return False
 
 
-def quiet(operator: Operator, ticks: int, tick_s: float) -> str:
-    """Measure ticks in which nothing changes; return the line."""
-    before = look(operator)
-    time.sleep(ticks * tick_s)
-    after = look(operator)
-    n = after["ticks"] - before["ticks"]
-    spent = {key: after[key] - before[key] for key in ("tick_s", "decide_s", "inference_s")}
-    wall_s, cpu_s = after["at_s"] - before["at_s"], after["cpu_s"] - before["cpu_s"]
-    written = after["writes"] - before["writes"]
-    p50, p99 = (quantile(share, before["buckets"], after["buckets"]) for share in (0.5, 0.99))
-    mean = {key: 1000.0 * value / n for key, value in spent.items()}
-    return (
-        f"ticks {n:.0f}  mean {mean['tick_s']:.0f} ms (decide {mean['decide_s']:.0f}, inference "
-        f"{mean['inference_s']:.1f})  p50 <= {p50:g} s  p99 <= {p99:g} s  queries/tick "
-        f"{(after['queries'] - before['queries']) / n:.1f}  RSS {after['memory_mib']:.0f} MiB  "
-        f"CPU {100.0 * cpu_s / wall_s:.1f} % ({1000.0 * cpu_s / n:.0f} ms a tick)  "
-        f"writes {written:.0f}"
+def quiet(world: World, count: int, tick_s: float) -> str:
+    """Measure ticks in which nothing changes; return what they say, a line for each thing."""
+    before = look(world)
+    seen = ticks(world.operator, count, tick_s)
+    after = look(world)
+    n, wall_s = after.ticks - before.ticks, after.at_s - before.at_s
+    cpu_s = after.cpu_s - before.cpu_s
+    slowest = max(seen, key=lambda tick: tick.whole_s)
+    return "\n  ".join(
+        [
+            f"{len(seen)} ticks: mean {_ms(mean(t.whole_s for t in seen))}, slowest "
+            f"{_ms(slowest.whole_s)} (read {_ms(slowest.read_s)})",
+            f"mean of it: read {_ms(mean(t.read_s for t in seen))}, decide "
+            f"{_ms(mean(t.decide_s for t in seen))}, act {_ms(mean(t.act_s for t in seen))}, "
+            f"learned policy {1000.0 * (after.inference_s - before.inference_s) / n:.1f} ms",
+            f"Prometheus: {(after.queries - before.queries) / n:.1f} queries a tick, answered in "
+            f"{_ms((after.answering_s - before.answering_s) / n)} of its time",
+            f"operator: {after.memory_mib:.0f} MiB, {_ms(cpu_s / n)} CPU a tick with one scrape, "
+            f"{100.0 * cpu_s / wall_s:.1f} % of a core",
+            f"beside it, % of a core: {_shares(before, after)}; load {os.getloadavg()[0]:.1f}",
+            f"writes: {after.written - before.written:.0f} {_differing(before, after)}",
+        ]
     )
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000.0 * seconds:.0f} ms"
+
+
+def _shares(before: Look, after: Look) -> str:
+    wall_s = after.at_s - before.at_s
+    return ", ".join(
+        f"{name} {100.0 * (after.beside_cpu_s[name] - spent_s) / wall_s:.0f}"
+        for name, spent_s in before.beside_cpu_s.items()
+    )
+
+
+def _differing(before: Look, after: Look) -> dict[str, float]:
+    grown = {name: count - before.writes.get(name, 0.0) for name, count in after.writes.items()}
+    return {name: count for name, count in grown.items() if count}
 
 
 def together(
@@ -229,19 +224,19 @@ def main() -> None:
     tick_s = float(asked.tick_seconds)
     names = [f"shop-{number:04}" for number in range(max(sizes))]
     traffic = Traffic()
-    with tempfile.TemporaryDirectory(prefix="bench-operator-") as made:
-        folder = Path(made)
-        with world(folder, traffic, asked.tick_seconds) as (api, operator):
+    with tempfile.TemporaryDirectory(prefix="bench-operator-") as name:
+        folder = Path(name)
+        with made(folder, traffic, asked.tick_seconds) as (api, world):
             for size in sizes:
                 began_s = time.monotonic()
                 grow(api, traffic, names, size)
                 print(f"{size}: all have their pods {time.monotonic() - began_s:.0f} s after")
-                settled = settle(operator, tick_s, within_s=120.0)
+                settled = settle(world, tick_s, within_s=120.0)
                 print(f"{size}: {'quiet' if settled else 'NOT QUIET'}", flush=True)
-                print(f"{size}: {quiet(operator, asked.ticks, tick_s)}", flush=True)
+                print(f"{size}: {quiet(world, asked.ticks, tick_s)}", flush=True)
             changed = names[: min(TOGETHER, max(sizes))]
             administrator = folder / "cluster" / KUBECONFIG
-            print(f"{max(sizes)}: {together(administrator, operator, traffic, changed)}")
+            print(f"{max(sizes)}: {together(administrator, world.operator, traffic, changed)}")
 
 
 if __name__ == "__main__":

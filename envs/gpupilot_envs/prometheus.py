@@ -24,6 +24,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from gpupilot_envs.errors import InputInvalid, MetricsUnavailable
 
@@ -144,7 +145,7 @@ class Prometheus:
             url=access.url.rstrip("/"), headers=self._headers, retry=Retry(total=0, read=False)
         )
         session = self._connection._session
-        session.mount(self._connection.url, _in_the_body(Retry(total=0, read=False)))
+        session.mount(self._connection.url, _transport(Retry(total=0, read=False)))
         if access.ca_file:
             session.verify = str(access.ca_file)
         if access.cert_file:
@@ -232,15 +233,20 @@ class Prometheus:
             self._connection.auth = (access.user, password)
 
 
-def _in_the_body(retry: Any) -> Any:
-    """Return a transport that sends what is too long for a URL as a form.
+def _transport(retry: Any) -> Any:
+    """Return a transport that sends what is too long for a URL as a form, and reads answers lean.
 
-    Prometheus' query API takes both; the library knows only URLs.
+    Prometheus' query API takes both; the library knows only URLs. An answer says the same few
+    labels tens of thousands of times: each text is kept once.
     """
     from requests import PreparedRequest, Response
     from requests.adapters import HTTPAdapter
 
-    class InTheBody(HTTPAdapter):
+    class Answer(Response):
+        def json(self, **_: Any) -> Any:
+            return from_json(self.content, cache_strings="all")
+
+    class Transport(HTTPAdapter):
         def send(self, request: PreparedRequest, *args: Any, **options: Any) -> Response:
             path, _, words = (request.url or "").partition("?")
             if len(words) > URL_MOST:
@@ -250,7 +256,12 @@ def _in_the_body(retry: Any) -> Any:
                 request.headers["Content-Length"] = str(len(words))
             return super().send(request, *args, **options)
 
-    return InTheBody(max_retries=retry)
+        def build_response(self, *args: Any) -> Response:
+            answer = super().build_response(*args)
+            answer.__class__ = Answer
+            return answer
+
+    return Transport(max_retries=retry)
 
 
 def chunks(start_s: int, end_s: int, step_s: int) -> Iterator[tuple[int, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from gpupilot_envs.errors import MetricsUnavailable
 from gpupilot_envs.live_reading import LiveReading
@@ -19,11 +20,12 @@ from gpupilot_operator.facts import Facts, Observed, says_more
 from gpupilot_operator.judging import judge, shadow_grant
 from gpupilot_operator.logged import noted_of
 from gpupilot_operator.manual import PAUSE, Hand
-from gpupilot_operator.memory import State
+from gpupilot_operator.memory import Record, State
 from gpupilot_operator.plan import Plan, planned
 from gpupilot_operator.ports import Change, Ports, Seen, Telling
 from gpupilot_operator.report import ServiceReport, TickReport
-from gpupilot_operator.status import is_to_change, status_of, status_patch
+from gpupilot_operator.settling import LASTS_S, steadied
+from gpupilot_operator.status import holds_back, status_of, status_patch
 from gpupilot_operator.status_fields import Where
 
 NO_ANSWER = "no answer"
@@ -87,12 +89,13 @@ def _read(
 
 
 def _facts(case: Case, reading: LiveReading | None) -> Facts:
-    standing, seen = case.standing, case.seen
+    standing, seen, record = case.standing, case.seen, case.record
+    record.steady = steadied(record.steady, case.metrics)
     return Facts(
         running=seen.running,
         ready=seen.ready,
         mode=case.mode,
-        metrics=case.metrics,
+        metrics=record.steady.told,
         policy=standing.state,
         rung=case.step.rung,
         cause=case.step.cause,
@@ -188,15 +191,26 @@ def _telling(
     )
     lasting = replace(facts, observed=None)
     patch = None
-    if record.status is not seen.status or record.facts != lasting or record.unsaid:
-        record.unsaid = is_to_change(seen.service, facts, seen.status, now)
-        patch = status_patch(seen.status, status_of(seen.service, facts, seen.status, now))
+    changed = record.status is not seen.status or record.facts != lasting
+    if changed or record.held_since_s is not None:
+        patch = _patch(record, seen, facts, now)
     record.told = says_more(record.facts, facts)
     record.facts, record.status, record.failure = lasting, seen.status, failure
     release = _is_over(case.hand, now)
     if patch is None and not events and not release:
         return None
     return Telling(service=seen.service, patch=patch, events=events, release_hand=release)
+
+
+def _patch(record: Record, seen: Seen, facts: Facts, now: datetime) -> dict[str, Any] | None:
+    """Return what is to be written of a status; what may pass is held back for a while."""
+    held, since_s, now_s = None, record.held_since_s, now.timestamp()
+    if holds_back(seen.service, facts, seen.status, now):
+        held = now_s if since_s is None else since_s
+    lasted = held is not None and now_s - held >= LASTS_S
+    record.held_since_s = None if lasted else held
+    after = status_of(seen.service, facts, seen.status, now, lasted=lasted)
+    return status_patch(seen.status, after)
 
 
 def _is_over(hand: Hand | None, now: datetime) -> bool:

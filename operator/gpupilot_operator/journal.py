@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MOST_BYTES = 3 * 2**28
-ROWS_PER_WRITE = 60
+ROWS_PER_WRITE = 30
+"""A write takes some 10 ms, a row that waits more than a kilobyte."""
 ROWS_PER_FILE = 720
 WAITING_MOST = 2000
 """Writes that may wait for a slow disk; beyond, rows are lost and counted."""

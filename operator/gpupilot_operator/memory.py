@@ -21,6 +21,7 @@ from gpupilot_operator.ports import Artefacts, Seen
 from gpupilot_operator.proofs import Candidate, shipped
 from gpupilot_operator.seating import Seating
 from gpupilot_operator.service import Service
+from gpupilot_operator.settling import Steady
 from gpupilot_operator.sizing import Size, Sizes, Unsized
 from gpupilot_operator.spec_autoscaling import Mode
 from gpupilot_operator.status_fields import InferenceServiceStatus, Where
@@ -68,7 +69,8 @@ class Record:
         facts: What the last tick told.
         status: The status it was told to.
         told: Whether that said something new.
-        unsaid: Whether the status has yet to tell something of it.
+        held_since_s: Since when the status does not tell what was decided, because it may pass.
+        steady: What is told of the readings.
         failure: What went wrong when it was last changed.
     """
 
@@ -83,7 +85,8 @@ class Record:
     facts: Facts | None = None
     status: InferenceServiceStatus | None = None
     told: bool = False
-    unsaid: bool = False
+    held_since_s: float | None = None
+    steady: Steady | None = None
     failure: str | None = None
 
 

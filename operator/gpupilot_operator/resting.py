@@ -12,14 +12,17 @@ OFTEN_S = 10.0
 SELDOM_S = 300.0
 """Everything is looked through this often: nearly all garbage is young."""
 _YOUNG = 1
+_BY_ITSELF = (200_000, 20, 100)
+"""Python itself looks at so many new objects: more than a tick makes, unless it takes long."""
 
 
 class Resting:
-    """Looks for garbage where it is called, and nowhere else."""
+    """Looks for garbage where it is called."""
 
     def __init__(self) -> None:
-        """Begin: Python no longer looks by itself."""
-        gc.disable()
+        """Begin: Python seldom looks by itself from now on."""
+        self._before = gc.get_threshold()
+        gc.set_threshold(*_BY_ITSELF)
         self._often_s = self._seldom_s = 0.0
 
     def rest(self, now_s: float) -> None:
@@ -38,5 +41,5 @@ class Resting:
         gc.collect()
 
     def end(self) -> None:
-        """Let Python look by itself again."""
-        gc.enable()
+        """Let Python look by itself again, as it did before."""
+        gc.set_threshold(*self._before)

@@ -1,20 +1,49 @@
-"""When a status tells another decision than the one it tells: pure.
+"""When a status tells something else than it tells: at once what is done, later what only seems.
 
-A decision is taken at every tick, and what is granted may go to and fro with the noise of the
-readings. What is done is told at once; what is only shown is told once a minute at the most, or
-every service in mode Observe could cost a write at every tick.
+A tick decides for every service, and what it finds may go to and fro with the noise of readings,
+or be wrong for once because Prometheus did not answer. Told at every tick that would cost every
+service a write at every tick, and a thousand at once whenever a query takes too long.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import dataclass
 
-from gpupilot_operator.conditions import read_time
+from gpupilot_operator.facts import MetricsState
 from gpupilot_operator.status_fields import Decision
 
-EVERY_S = 60.0
+LASTS_S = 60.0
+"""A decision that changes nothing is told when it has differed from the one told for as long."""
+TICKS = 3
+"""Ticks in a row without something to decide on that are told; what runs is kept in the first."""
 _TELLING = ("current_replicas", "granted_replicas", "constraints_applied", "policy")
 """Fields of a decision that make it another one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steady:
+    """What is told of a service's readings.
+
+    Attributes:
+        told: What is told.
+        unlike: Ticks in a row that found something else.
+    """
+
+    told: MetricsState
+    unlike: int = 0
+
+
+def steadied(before: Steady | None, found: MetricsState) -> Steady:
+    """Return what is told after a tick.
+
+    Args:
+        before: What was told; ``None`` at the first look.
+        found: What the tick found.
+    """
+    if before is None or found in (before.told, MetricsState.FOUND):
+        return Steady(told=found)
+    unlike = before.unlike + 1
+    return Steady(told=found) if unlike >= TICKS else Steady(told=before.told, unlike=unlike)
 
 
 def same(decision: Decision | None, told: Decision | None) -> bool:
@@ -28,23 +57,26 @@ def same(decision: Decision | None, told: Decision | None) -> bool:
     return all(getattr(decision, name) == getattr(told, name) for name in _TELLING)
 
 
-def retold(decision: Decision | None, told: Decision | None, *, done: bool, now: datetime) -> bool:
-    """Say whether a decision is to be told in the place of the one that is.
+def waits(decision: Decision | None, told: Decision | None, *, done: bool) -> bool:
+    """Say whether a decision is another one than is told, and is told only if it lasts.
 
     Args:
         decision: Of this tick.
-        told: What the status tells; its time is when it was told.
+        told: What the status tells.
         done: Whether the decision changes something.
-        now: Time of the tick, in UTC.
     """
-    if same(decision, told):
-        return False
     if done or decision is None or told is None or decision.policy != told.policy:
-        return True
-    # a time in the future is of a clock that was wrong
-    return not 0.0 <= now.timestamp() - read_time(told.time) < EVERY_S
+        return False
+    return not same(decision, told)
 
 
-def waits(decision: Decision | None, told: Decision | None, *, done: bool, now: datetime) -> bool:
-    """Say whether a decision is another one, and is told later; see :func:`retold`."""
-    return not same(decision, told) and not retold(decision, told, done=done, now=now)
+def retold(decision: Decision | None, told: Decision | None, *, done: bool, lasted: bool) -> bool:
+    """Say whether a decision is to be told in the place of the one that is; see :func:`waits`.
+
+    Args:
+        decision: Of this tick.
+        told: What the status tells.
+        done: Whether the decision changes something.
+        lasted: Whether what is told has not been so for long enough.
+    """
+    return not same(decision, told) and (lasted or not waits(decision, told, done=done))

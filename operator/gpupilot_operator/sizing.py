@@ -7,6 +7,7 @@ until it is known the service is held.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -27,6 +28,9 @@ from gpupilot_operator.ports import Seen
 from gpupilot_operator.service import SERVICE_LABEL, Service
 
 Answer = TypeVar("Answer", covariant=True)
+
+KEPT_MOST = 4096
+"""Answers that are kept: of a thousand services with profiles of their own, four settings each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +94,15 @@ class _Question(Protocol[Answer]):
 class Sizes:
     """Measures in a thread of its own and remembers."""
 
-    def __init__(self) -> None:
-        """Nothing is measured yet."""
+    def __init__(self, most: int = KEPT_MOST) -> None:
+        """Nothing is measured yet.
+
+        Args:
+            most: Answers that are kept.
+        """
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sizing")
-        self._asked: dict[object, Future[Any]] = {}
+        self._asked: OrderedDict[object, Future[Any]] = OrderedDict()
+        self._most = most
 
     def of(self, seen: Seen) -> Size | Unsized:
         """Return what is known of a service now; the first time it is being measured."""
@@ -119,7 +128,9 @@ class Sizes:
         """Return the answer to a question; the first time it is being worked out."""
         if question not in self._asked:
             self._asked[question] = self._worker.submit(question.measured)
+            self._forget()
         answer: Future[Answer] = self._asked[question]
+        self._asked.move_to_end(question)
         if not answer.done():
             said = "what a replica carries is being measured"
             return Unsized(state=PolicyState.MEASURING, said=said)
@@ -130,6 +141,12 @@ class Sizes:
             said = str(error) if foreseen else f"its profile cannot be simulated: {error!r}"
             return Unsized(state=PolicyState.INFEASIBLE, said=said)
         return answer.result()
+
+    def _forget(self) -> None:
+        """Let go of the answers that were not asked for the longest, beyond what is kept."""
+        done = [question for question, answer in self._asked.items() if answer.done()]
+        for question in done[: max(len(self._asked) - self._most, 0)]:
+            del self._asked[question]
 
     def wait(self) -> None:
         """Wait until everything asked for so far is measured."""

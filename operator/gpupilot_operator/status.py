@@ -33,7 +33,12 @@ from gpupilot_operator.status_fields import (
 
 
 def status_of(
-    service: Service, facts: Facts, before: InferenceServiceStatus, now: datetime
+    service: Service,
+    facts: Facts,
+    before: InferenceServiceStatus,
+    now: datetime,
+    *,
+    lasted: bool = False,
 ) -> InferenceServiceStatus:
     """Return the status after a tick.
 
@@ -42,11 +47,12 @@ def status_of(
         facts: What the tick found out.
         before: The status as it stands.
         now: Time of the tick, in UTC.
+        lasted: Whether what :func:`holds_back` has lasted (:data:`.settling.LASTS_S`).
     """
     earlier = before.autoscaling or AutoscalingStatus()
-    decision = _decision(facts.grant, facts.running, now)
+    decision, told_last = _decision(facts.grant, facts.running, now), earlier.last_decision
     done = _is_done(service, facts, before)
-    fresh = decision is not None and retold(decision, earlier.last_decision, done=done, now=now)
+    fresh = decision is not None and retold(decision, told_last, done=done, lasted=lasted)
     still = decision is not None and not fresh
     autoscaling = earlier.model_copy(
         update={
@@ -54,7 +60,7 @@ def status_of(
             "policy": _decider(facts, earlier),
             "proof": facts.proof,
             "manual": manual_status(facts.hand),
-            "shadow": _shadow(facts, earlier, now),
+            "shadow": _shadow(facts, earlier, now, lasted=lasted),
         }
         | ({"last_decision": decision, "history": _history(earlier, decision)} if fresh else {})
     )
@@ -76,16 +82,17 @@ def status_of(
     )
 
 
-def is_to_change(
+def holds_back(
     service: Service, facts: Facts, status: InferenceServiceStatus, now: datetime
 ) -> bool:
-    """Say whether a status will tell something else after a while, though nothing changes."""
+    """Say whether a status does not yet tell what was decided, because it may pass."""
     earlier = status.autoscaling or AutoscalingStatus()
     decision = _decision(facts.grant, facts.running, now)
     shadow = _decision(facts.shadow, facts.running, now)
     done = _is_done(service, facts, status)
-    acting = decision is not None and waits(decision, earlier.last_decision, done=done, now=now)
-    return acting or waits(shadow, earlier.shadow, done=False, now=now)
+    return waits(decision, earlier.last_decision, done=done) or waits(
+        shadow, earlier.shadow, done=False
+    )
 
 
 def _is_done(service: Service, facts: Facts, before: InferenceServiceStatus) -> bool:
@@ -174,10 +181,12 @@ def _decision(grant: Grant | None, running: Allocation, now: datetime) -> Decisi
     )
 
 
-def _shadow(facts: Facts, earlier: AutoscalingStatus, now: datetime) -> Decision | None:
+def _shadow(
+    facts: Facts, earlier: AutoscalingStatus, now: datetime, *, lasted: bool
+) -> Decision | None:
     """Return what a policy that may not act would have had."""
     decision = _decision(facts.shadow, facts.running, now)
-    fresh = retold(decision, earlier.shadow, done=False, now=now)
+    fresh = retold(decision, earlier.shadow, done=False, lasted=lasted)
     return decision if fresh else earlier.shadow
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any
 
 from pydantic import ValidationError
@@ -370,7 +371,21 @@ def _controller(metadata: Body) -> str | None:
     return next((each["uid"] for each in owners if each.get("controller")), None)
 
 
-def _lean(body: Body) -> dict[str, Any]:
-    """Return an object without what is never compared, which is most of it."""
+def _lean(body: Body) -> Any:
+    """Return an object without what is never compared, which is most of it.
+
+    Objects of a thousand services say the same in nearly all their words: these are kept once.
+    """
     metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
-    return {**{key: value for key, value in body.items() if key != "status"}, "metadata": metadata}
+    kept = {key: value for key, value in body.items() if key != "status"}
+    return _shared({**kept, "metadata": metadata})
+
+
+def _shared(part: Any) -> Any:
+    if isinstance(part, str):
+        return intern(part)
+    if isinstance(part, dict):
+        return {intern(key): _shared(value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_shared(each) for each in part]
+    return part

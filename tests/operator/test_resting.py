@@ -20,10 +20,11 @@ class Node:
 
 @pytest.fixture
 def resting() -> Iterator[Resting]:
+    before = gc.get_threshold()
     made = Resting()
     yield made
     made.end()
-    assert gc.isenabled()
+    assert gc.get_threshold() == before
 
 
 def dropped() -> weakref.ref[Node]:

@@ -17,7 +17,7 @@ from gpupilot_operator.facts import Cause, Facts, Grant, MetricsState, Observed,
 from gpupilot_operator.manual import Hand
 from gpupilot_operator.service import Service
 from gpupilot_operator.spec_autoscaling import Mode
-from gpupilot_operator.status import is_to_change, status_of, status_patch
+from gpupilot_operator.status import holds_back, status_of, status_patch
 from gpupilot_operator.status_fields import (
     HISTORY_MOST,
     Condition,
@@ -28,7 +28,6 @@ from gpupilot_operator.status_fields import (
 
 Maker = Callable[..., Service]
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-MINUTE = NOW + timedelta(minutes=1)
 NOTHING = InferenceServiceStatus()
 FOUR = Allocation(replicas=4)
 USERS = Observed(p50_s=0.012, p95_s=0.048, p99_s=0.09, attainment_ratio=0.9996, source="gateway")
@@ -127,7 +126,7 @@ def test_a_quiet_service_costs_no_write(service: Service) -> None:
 def test_a_patch_holds_what_differs_and_takes_away_what_is_gone(service: Service) -> None:
     first = status_of(service, facts(), NOTHING, NOW)
     starting = facts(ready=3, grant=grant(4, 4, Reason.COOLING_DOWN), observed=None)
-    patch = status_patch(first, status_of(service, starting, first, MINUTE))
+    patch = status_patch(first, status_of(service, starting, first, NOW, lasted=True))
     assert patch is not None
     assert set(patch["status"]) == {"readyReplicas", "conditions", "autoscaling", "latency"}
     assert patch["status"]["latency"] is None
@@ -189,22 +188,12 @@ def test_no_requests_are_none_and_not_zero(service: Service) -> None:
     assert {told.p50, told.p95, told.p99, told.attainment_percent} == {"none"}
 
 
-def flickering(service: Service, mode: Mode, ticks: int) -> list[int]:
-    """Return how many replicas the status tells at each write, of a grant that goes to and fro."""
-    status, written = NOTHING, []
-    for tick in range(ticks):
-        count = 4 + tick % 2
-        made = facts(mode=mode, grant=grant(count, count, Reason.CONSOLIDATION_REFUSED))
-        after = status_of(service, made, status, NOW + timedelta(seconds=5 * tick))
-        if status_patch(status, after) is not None:
-            status = after
-            written.append(after.desired_replicas)
-    return [each for each in written if each is not None]
-
-
-def test_what_is_only_shown_is_told_once_a_minute(service: Service) -> None:
-    assert flickering(service, Mode.OBSERVE, 12) == [4]
-    assert flickering(service, Mode.OBSERVE, 14) == [4, 5]
+def test_what_is_only_shown_is_told_when_it_lasts(service: Service) -> None:
+    first = status_of(service, facts(mode=Mode.OBSERVE), NOTHING, NOW)
+    other = facts(mode=Mode.OBSERVE, grant=grant(5, 5, Reason.CONSOLIDATION_REFUSED))
+    assert status_patch(first, status_of(service, other, first, NOW)) is None
+    assert holds_back(service, other, first, NOW)
+    assert status_of(service, other, first, NOW, lasted=True).desired_replicas == 5
 
 
 def test_what_is_done_is_told_at_once(service: Service) -> None:
@@ -216,10 +205,8 @@ def test_what_is_done_is_told_at_once(service: Service) -> None:
 def test_what_limits_a_decision_is_told_with_it(service: Service) -> None:
     first = status_of(service, facts(), NOTHING, NOW)
     cooling = facts(grant=grant(3, 4, Reason.COOLING_DOWN))
-    soon = status_of(service, cooling, first, NOW + timedelta(seconds=5))
-    assert status_patch(first, soon) is None
-    assert is_to_change(service, cooling, first, NOW + timedelta(seconds=5))
-    later = status_of(service, cooling, soon, MINUTE)
+    assert status_patch(first, status_of(service, cooling, first, NOW)) is None
+    later = status_of(service, cooling, first, NOW, lasted=True)
     assert condition(later, ConditionType.SCALING_LIMITED).reason == "CoolingDown"
     assert later.autoscaling is not None
     assert later.autoscaling.last_decision is not None
@@ -260,9 +247,9 @@ def test_whatever_happens_the_same_again_is_no_change(service_of: Maker, made: l
         status = status_of(service, each, status, NOW)
         again = status_of(service, each, status, NOW)
         assert status_patch(status, again) is None
-        later = status_of(service, each, status, MINUTE)
-        assert is_to_change(service, each, status, NOW) == (status_patch(status, later) is not None)
-        assert not is_to_change(service, each, later, MINUTE)
+        later = status_of(service, each, status, NOW, lasted=True)
+        assert holds_back(service, each, status, NOW) == (status_patch(status, later) is not None)
+        assert not holds_back(service, each, later, NOW)
     assert status.autoscaling is not None
     assert len(status.autoscaling.history) <= HISTORY_MOST
 

@@ -58,9 +58,7 @@ class Operator:
 
     def scraped(self) -> Scraped:
         """Return its metrics as they are now."""
-        families = text_string_to_metric_families(self.page("/metrics") or "")
-        samples = tuple(sample for family in families for sample in family.samples)
-        return Scraped(samples=samples)
+        return scraped(self.page("/metrics") or "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +78,13 @@ class Scraped:
             for sample in self.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
+
+
+def scraped(text: str) -> Scraped:
+    """Return what a page of metrics says."""
+    families = text_string_to_metric_families(text)
+    samples = tuple(sample for family in families for sample in family.samples)
+    return Scraped(samples=samples)
 
 
 def by_url(folder: Path, url: str) -> Path:
