@@ -25,6 +25,9 @@ BASE = "gpupilot.dev/base:1"
 LIBRARIES = "gpupilot.dev/operator-libraries:1"
 OPERATOR = "gpupilot-operator:0.1.0"
 """As ``deploy/operator`` names it."""
+LOAD_LIBRARIES = "gpupilot.dev/load-libraries:1"
+LOAD = "gpupilot-load:0.1.0"
+"""As the Jobs of ``loadtests`` name it."""
 FOLDER = Path(__file__).resolve().parents[2] / "images"
 ROOT = FOLDER.parents[1]
 PROGRAMS = ("buildah", "debootstrap")
@@ -52,6 +55,7 @@ class Recipe:
 
 
 _OPERATOR = "operator.Dockerfile"
+_LOAD = "load.Dockerfile"
 RECIPES = {
     BASE: Recipe(file="base.sh", base=None),
     TRITON: Recipe(file="triton-cpu.Dockerfile"),
@@ -69,6 +73,17 @@ RECIPES = {
         base=LIBRARIES,
         named="LIBRARIES",
         made_of=("operator", "agent", "envs", "deploy/images/operator"),
+    ),
+    LOAD_LIBRARIES: Recipe(
+        file=_LOAD,
+        stage="libraries",
+        made_of=("pyproject.toml", "requirements.lock", "deploy/images/operator/needs.py"),
+    ),
+    LOAD: Recipe(
+        file=_LOAD,
+        base=LOAD_LIBRARIES,
+        named="LIBRARIES",
+        made_of=("operator", "agent", "envs", "loadtests", "examples"),
     ),
 }
 
