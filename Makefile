@@ -5,7 +5,7 @@ ARGS ?=
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench train compare stack stack-down baseline recordings fidelity cluster cluster-light cluster-down model lock schemas crds commands clean
+.PHONY: help demo test check bench train compare stack stack-down baseline recordings fidelity cluster cluster-light cluster-operator cluster-down model lock schemas crds commands clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ cluster: ## Start a real Kubernetes of plain processes on this machine (as root)
 
 cluster-light: ## Start its control plane with fake nodes (no root needed)
 	@sh scripts/setup.sh --dev && $(TESTBED) up --light $(ARGS)
+
+cluster-operator: ## Run a Prometheus and the operator on it, until Ctrl-C
+	@sh scripts/setup.sh --dev && $(TESTBED) operate $(ARGS)
 
 cluster-down: ## Stop either and remove all it left
 	@sh scripts/setup.sh --dev && $(TESTBED) down $(ARGS)

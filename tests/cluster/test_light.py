@@ -183,3 +183,14 @@ def test_down_without_a_cluster_is_harmless(
         run()
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"no cluster in {tmp_path}\n"
+
+
+def test_an_operator_needs_a_full_cluster_that_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["testbed", "operate", "--folder", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == 2
+    said = f"gpupilot: no full cluster runs in {tmp_path}: start one with --serving\n"
+    assert capsys.readouterr().err == said

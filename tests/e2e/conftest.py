@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gpupilot_agent.stack import processes
 from gpupilot_agent.triton.client import Client
 from gpupilot_agent.triton.repository import MODEL
 from gpupilot_envs.errors import StackFailed
 from gpupilot_operator import naming
-from gpupilot_testbed import discovery, observing, operators, running, serving
+from gpupilot_testbed import running, serving
 from gpupilot_testbed.api import APPLY, MERGE, done, merged
 from gpupilot_testbed.describing import described
+from gpupilot_testbed.operating import operated
 from gpupilot_testbed.operators import Operator
 from gpupilot_testbed.running import PATIENCE_S, Cluster, until
 from gpupilot_testbed.witness import Witness
@@ -168,21 +168,18 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with ExitStack() as stack:
         cluster = stack.enter_context(running.full(folder / "cluster"))
         serving.provide(cluster.folder, print)
-        body = {"metadata": {"name": operators.NAMESPACE}}
-        done(cluster.api.ask("POST", "/api/v1/namespaces", body))
-        pods = stack.enter_context(discovery.pods(cluster.kubeconfig))
-        process, url = observing.start(folder / "prometheus", observing.in_cluster(pods), print)
-        stack.callback(processes.stop, [process])
         witness = Witness()
         stack.enter_context(witness.watching(cluster.kubeconfig))
-        operator = operators.start(
-            folder / "operator-0",
-            cluster.kubeconfig,
-            url,
-            tick_seconds=str(TICK_S),
-            window_seconds=str(WINDOW_S),
+        operator, url = stack.enter_context(
+            operated(
+                cluster.kubeconfig,
+                folder,
+                print,
+                scraped_every="1s",
+                tick_seconds=str(TICK_S),
+                window_seconds=str(WINDOW_S),
+            )
         )
-        stack.callback(operator.stop)
         yield System(
             folder=folder, cluster=cluster, operator=operator, prometheus=url, witness=witness
         )

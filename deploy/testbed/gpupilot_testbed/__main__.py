@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,7 @@ import typer
 from gpupilot_agent.cli.outcome import refuse, tell
 from gpupilot_envs.errors import StackFailed
 from gpupilot_testbed import lifecycle, programs, state
+from gpupilot_testbed.operating import operated
 from gpupilot_testbed.serving import provide
 from gpupilot_testbed.state import KUBECONFIG
 
@@ -57,6 +60,24 @@ def down(folder: Folder = None) -> None:
     where = folder or state.default_folder()
     there_was = lifecycle.down(where)
     typer.echo(f"{where}: stopped and removed" if there_was else f"no cluster in {where}")
+
+
+@app.command()
+def operate(folder: Folder = None) -> None:
+    """Run a Prometheus and the operator on a cluster that is up, until interrupted."""
+    where = folder or state.default_folder()
+    kept = state.load(where)
+    if kept is None or kept.light:
+        raise StackFailed(f"no full cluster runs in {where}: start one with --serving")
+    with (
+        suppress(KeyboardInterrupt),
+        operated(where / KUBECONFIG, where / "operated", tell) as (operator, prometheus),
+    ):
+        typer.echo(f"operator   {operator.url}/metrics, log {operator.process.log}")
+        typer.echo(f"prometheus {prometheus}")
+        while operator.process.is_alive():
+            time.sleep(1.0)
+        raise StackFailed("the operator ended", log=operator.process.tail())
 
 
 @app.command("programs")
