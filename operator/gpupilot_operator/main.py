@@ -71,7 +71,7 @@ async def _watch(
     try:
         tasks = await kopf.spawn_tasks(
             registry=_registry(running, kinds),
-            settings=_settings(configured, kinds),
+            settings=_settings(kinds),
             standalone=True,
             clusterwide=not configured.namespaces,
             namespaces=configured.namespaces,
@@ -125,11 +125,12 @@ async def _until(ended: asyncio.Event, most_s: float) -> None:
         return
 
 
-def _settings(configured: settings.Settings, kinds: Iterable[Kind]) -> kopf.OperatorSettings:
+def _settings(kinds: Iterable[Kind]) -> kopf.OperatorSettings:
     """Return what Kopf does beside watching: nothing."""
     made = kopf.OperatorSettings()
     made.posting.enabled = False
-    made.scanning.disabled = not configured.namespaces
+    # namespaces are named, never guessed, and need not be listed: no right to do so is asked for
+    made.scanning.disabled = True
     made.watching.server_timeout = WATCH_S
     for kind in kinds:
         if kind.selector:
