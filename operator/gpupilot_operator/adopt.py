@@ -2,7 +2,8 @@
 
 A KServe service in Standard (RawDeployment) mode runs its predictor as a Deployment whose pods are
 labelled with it; with ``serving.kserve.io/autoscalerClass: external`` KServe makes no autoscaler
-and leaves the Deployment's replicas alone (kserve ``rawkube_controller_test.go``).
+and, from 0.15.1 on, leaves the Deployment's replicas alone (kserve ``deployment_reconciler.go``;
+before, it set them back to ``minReplicas``, as ``none`` does now).
 """
 
 from __future__ import annotations

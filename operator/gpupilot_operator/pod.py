@@ -43,7 +43,7 @@ class Platform:
 
     user: int | None = 1000
     has_service_monitors: bool = False
-    storage_image: str = "kserve/storage-initializer:v0.15.0"
+    storage_image: str = "kserve/storage-initializer:v0.20.0"
     pull_policy: str | None = None
 
 
@@ -144,8 +144,8 @@ def _storage(model: Model, platform: Platform) -> Manifest:
 def _copied(uri: str) -> str:
     """Return a URI as it is copied from: of a bucket's folder its contents, not its namesakes.
 
-    Without the slash ``s3://models/shop`` takes ``models/shop-2`` too, and flattens what is named
-    like its last part (kserve ``storage.py``, ``_download_s3``).
+    Without the slash ``s3://models/shop`` takes ``models/shop-2`` along (kserve,
+    ``kserve_storage.py``).
     """
     is_folder = uri.startswith(BUCKETS) and not uri.endswith(ARCHIVES)
     return f"{uri.rstrip('/')}/" if is_folder else uri

@@ -244,21 +244,40 @@ def test_objects_that_cannot_be_made_are_told_in_status(
     until(lambda: condition(defined, path) == ("True", "PodsReady"))
 
 
-def test_a_deployment_is_scaled_and_not_owned(
-    defined: Cluster, namespace: str, put: Put, traffic: tuple[Traffic, int]
+PREDICTOR = {"serving.kserve.io/inferenceservice": "flowers", "component": "predictor"}
+"""Labels of the pods that KServe makes of a service, as its source has them."""
+EXTERNAL = {"serving.kserve.io/autoscalerClass": "external"}
+OF_KSERVE = {
+    "apiVersion": "serving.kserve.io/v1beta1",
+    "kind": "InferenceService",
+    "name": "flowers",
+}
+
+
+@pytest.mark.parametrize(
+    ("reference", "labels", "notes"),
+    [({"name": "theirs"}, {}, {}), (OF_KSERVE, PREDICTOR, EXTERNAL)],
+    ids=["deployment", "kserve"],
+)
+def test_what_runs_already_is_scaled_and_not_owned(
+    defined: Cluster,
+    namespace: str,
+    put: Put,
+    traffic: tuple[Traffic, int],
+    reference: dict[str, str],
+    labels: dict[str, str],
+    notes: dict[str, str],
 ) -> None:
     traffic[0].put(namespace, "shop", Load(rate_rps=20_000.0))
-    adopting = {"targetRef": {"name": "theirs"}, "minReplicas": 1, "maxReplicas": 4}
-    path = put(predictor=adopting)
+    path = put(predictor={"targetRef": reference, "minReplicas": 1, "maxReplicas": 4})
     until(lambda: condition(defined, path) == ("False", "TargetNotFound"))
-    labels = {"app": "theirs"}
-    template = {
-        "metadata": {"labels": labels},
-        "spec": {"containers": [SERVER]},
-    }
-    theirs = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "theirs"}}
-    spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
-    made = done(defined.api.ask("POST", DEPLOYMENTS.format(namespace), {**theirs, "spec": spec}))
+    selected = {"app": "theirs"}
+    metadata = {"labels": {**selected, **labels}, "annotations": notes}
+    template = {"metadata": metadata, "spec": {"containers": [SERVER]}}
+    spec = {"replicas": 1, "selector": {"matchLabels": selected}, "template": template}
+    theirs = {"apiVersion": "apps/v1", "kind": "Deployment"}
+    body = {**theirs, "metadata": {"name": "theirs", "annotations": notes}, "spec": spec}
+    made = done(defined.api.ask("POST", DEPLOYMENTS.format(namespace), body))
     until(lambda: replicas(defined, namespace, "theirs") == 4)
     until(lambda: condition(defined, path) == ("True", "PodsReady"))
     scaled = defined.api.get(f"{DEPLOYMENTS.format(namespace)}/theirs")

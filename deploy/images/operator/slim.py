@@ -60,8 +60,8 @@ def sourceless(folder: Path, *words: str) -> None:
         folder: Where they are.
         words: Further ones for ``compileall``: what the modules are to take for their place.
     """
-    command = (sys.executable, "-m", "compileall", "-q", "-b", *NEVER_CHECKED, *words, folder)
-    subprocess.run(command, check=True)
+    compiling = (sys.executable, "-m", "compileall", "-q", "-b", *NEVER_CHECKED)
+    subprocess.run([*compiling, *words, str(folder)], check=True)
     removed(folder.rglob("__pycache__"))
     removed(source for source in folder.rglob("*.py") if source.with_suffix(".pyc").exists())
 

@@ -30,6 +30,10 @@ class Nowhere:
         """Return one service of each policy."""
         return tuple(_seen(policy) for policy in POLICIES)
 
+    def unready(self) -> Mapping[str, str]:
+        """Return nothing: all is well."""
+        return {}
+
     def carry_out(self, changes: Sequence[Change]) -> Mapping[str, str | None]:
         """Change nothing."""
         return {change.seen.service.key: None for change in changes}
