@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -64,11 +65,14 @@ def down(folder: Folder = None) -> None:
 
 @app.command()
 def operate(folder: Folder = None) -> None:
-    """Run a Prometheus and the operator on a cluster that is up, until interrupted."""
+    """Run a Prometheus and the operator on a cluster that is up, until it or they are ended."""
     where = folder or state.default_folder()
     kept = state.load(where)
     if kept is None or kept.light:
         raise StackFailed(f"no full cluster runs in {where}: start one with --serving")
+    for each in (signal.SIGINT, signal.SIGTERM):
+        # what runs in the background of a shell does not hear Ctrl-C, and is ended by `kill`
+        signal.signal(each, signal.default_int_handler)
     with (
         suppress(KeyboardInterrupt),
         operated(where / KUBECONFIG, where / "operated", tell) as (operator, prometheus),
@@ -77,6 +81,8 @@ def operate(folder: Folder = None) -> None:
         typer.echo(f"prometheus {prometheus}")
         while operator.process.is_alive():
             time.sleep(1.0)
+            if state.load(where) is None:
+                return
         raise StackFailed("the operator ended", log=operator.process.tail())
 
 

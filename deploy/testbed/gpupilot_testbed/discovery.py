@@ -12,6 +12,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,13 @@ def pods(kubeconfig: Path) -> Iterator[str]:
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             query = self.path.partition("?")[2]
-            with Api(kubeconfig) as api:
-                found = api.get(f"/api/v1/pods?{query.replace('label=', 'labelSelector=')}")
+            try:
+                with Api(kubeconfig) as api:
+                    found = api.get(f"/api/v1/pods?{query.replace('label=', 'labelSelector=')}")
+            except OSError:
+                # Prometheus keeps the pods it knows, and asks again
+                self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
+                return
             body = json.dumps([each for pod in found["items"] for each in targets(pod)]).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
@@ -45,9 +51,11 @@ def pods(kubeconfig: Path) -> Iterator[str]:
     with HTTPServer((LOOPBACK, 0), Page) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://{LOOPBACK}:{server.server_address[1]}/"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://{LOOPBACK}:{server.server_address[1]}/"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def page(url: str, selectors: list[Mapping[str, str]]) -> str:
