@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import subprocess
+import itertools
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gpupilot_agent.stack import processes
 from gpupilot_agent.triton.client import Client
 from gpupilot_agent.triton.repository import MODEL
 from gpupilot_envs.errors import StackFailed
@@ -33,6 +34,12 @@ SAMPLE = ROOT / "deploy" / "samples" / "emulated-gpu.yaml"
 SERVICES = f"/apis/{naming.API_VERSION}/namespaces/default/{naming.PLURAL}"
 TICK_S = 1
 WINDOW_S = 5
+LOCUST = (
+    *("--headless", "--only-summary", "--warm-up", "0", "--duration", "1800"),
+    # what is late for want of CPU, here or in the pods, is not lost
+    *("--timeout-s", "60", "--lag-limit-ms", "60000"),
+)
+_numbers = itertools.count()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,33 +139,24 @@ class System:
         return answers[0]
 
     @contextmanager
-    def load(self, name: str, rates_rps: list[float], protocol: str = "http") -> Iterator[Path]:
-        """Send so many requests in each second, open loop, to the last of them.
+    def load(self, name: str, rate_rps: float, protocol: str = "http") -> Iterator[Path]:
+        """Send so many requests a second, open loop, for as long as the block lasts.
 
-        Yields the file that holds every request afterwards.
+        Yields the file that holds every request afterwards; those still on their way when the
+        block ends are not in it.
         """
-        trace = self.folder / f"{name}-{protocol}-{len(rates_rps)}.trace.csv"
-        with trace.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("t_s", "rps"), *enumerate(rates_rps)])
-        requests = trace.with_suffix(".requests.csv")
-        requests.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtests" / "open_loop.py")]
-        words = ("--headless", "--only-summary", "--host", self.url(name, protocol))
-        more = ("--trace", str(trace), "--requests", str(requests))
-        most = ("--warm-up", "0", "--lag-limit-ms", "1000")
-        said = trace.with_suffix(".log")
-        with said.open("wb") as log:
-            process = subprocess.Popen(
-                [*command, *words, *more, *most], stdout=log, stderr=log, cwd=ROOT
-            )
-            try:
-                yield requests
-                assert process.wait(PATIENCE_S + len(rates_rps)) == 0, said.read_text("utf-8")[
-                    -3000:
-                ]
-            finally:
-                process.kill()
-                process.wait()
+        requests = self.folder / f"{name}-{next(_numbers)}.csv"
+        words = ["-m", "locust", "-f", str(ROOT / "loadtests" / "open_loop.py"), *LOCUST]
+        given = ["--host", self.url(name, protocol), "--rate", f"{rate_rps}"]
+        log = requests.with_suffix(".log")
+        process = processes.start(
+            "load", [sys.executable, *words, *given, "--requests", str(requests)], log
+        )
+        try:
+            yield requests
+        finally:
+            processes.stop([process], within_s=PATIENCE_S)
+        assert requests.exists(), log.read_text("utf-8")[-3000:]
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ from gpupilot_testbed.serving import ONE_BY_ONE, PROFILE
 pytestmark = pytest.mark.timeout(3000)
 
 HTTP_RPS, GRPC_RPS = 30.0, 5.0
-FOR_S = 70
 INSTANCES = 4
 LEISURELY = {
     "batch_latency_ms": [[1, 30]],
@@ -53,12 +52,12 @@ def test_instances_and_share_change_under_load(system: Any, shop: str, requests:
     system.beside(shop, "geared", predictor={"maxReplicas": 2}, **deciding("geared", "Observe"))
     until(lambda: system.condition("geared", "Ready")[0] == "True")
     (old,) = system.objects("v1", "pods", "geared")
-    assert instances(old) == 1
+    until(lambda: instances(old) == 1)
     with (
-        system.load("geared", [HTTP_RPS] * FOR_S) as by_http,
-        system.load("geared", [GRPC_RPS] * FOR_S, "grpc") as by_grpc,
+        system.load("geared", HTTP_RPS) as by_http,
+        system.load("geared", GRPC_RPS, "grpc") as by_grpc,
     ):
-        until(lambda: system.status("geared").get("latency", {}).get("p50", "none") != "none")
+        until(lambda: system.autoscaling("geared")["lastDecision"]["askedReplicas"] > 0)
         system.change("geared", {"autoscaling": {"mode": "Act"}})
         until(lambda: instances(old) == INSTANCES)
         until(lambda: system.status("geared")["allocation"]["instances"] == INSTANCES)
@@ -68,9 +67,9 @@ def test_instances_and_share_change_under_load(system: Any, shop: str, requests:
         system.change("geared", {"predictor": {"minReplicas": 2}})
         until(lambda: system.status("geared")["readyReplicas"] == 2)
         until(lambda: served(system, "geared") == [INSTANCES] * 2)
-    answered = [*requests(by_http), *requests(by_grpc)]
-    assert len(answered) > 0.9 * FOR_S * (HTTP_RPS + GRPC_RPS)
-    assert [each for each in answered if each["ok"] != "true"] == []
+    for answered in (requests(by_http), requests(by_grpc)):
+        assert len(answered) > 30
+        assert [each for each in answered if each["ok"] != "true"] == []
     assert system.status("geared")["allocation"]["gpuShareMilli"] == 500
     system.cluster.kubectl("delete", "gpisvc", "geared")
 
@@ -90,10 +89,13 @@ def test_cpu_changes_in_the_container_that_runs(system: Any, shop: str) -> None:
 
 
 def instances(pod: dict[str, Any]) -> int:
-    """Return how many instances of its model a pod's Triton runs, as it says itself."""
+    """Return how many instances of its model a pod's Triton runs; 0 where it does not answer."""
     url = f"http://{pod['status']['podIP']}:8000/v2/models/mobilenetv4/config"
-    with urllib.request.urlopen(url, timeout=60) as page:
-        config = json.load(page)
+    try:
+        with urllib.request.urlopen(url, timeout=60) as page:
+            config = json.load(page)
+    except OSError:
+        return 0
     return sum(group["count"] for group in config["instance_group"])
 
 

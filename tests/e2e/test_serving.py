@@ -15,9 +15,7 @@ from gpupilot_testbed.running import until
 
 pytestmark = pytest.mark.timeout(3000)
 
-QUIET_RPS, BUSY_RPS = 20.0, 150.0
-BUSY_UNTIL_S, END_S = 40, 140
-"""Knative's autoscaler keeps the mean of a minute; then pods go, still under load."""
+QUIET_RPS, BUSY_RPS = 20.0, 130.0
 
 
 def test_a_triton_that_was_applied_answers(system: Any, shop: str) -> None:
@@ -33,28 +31,27 @@ def test_a_triton_that_was_applied_answers(system: Any, shop: str) -> None:
 
 def test_it_follows_the_load_and_loses_no_request(system: Any, shop: str, requests: Any) -> None:
     """In shadow it decides and changes nothing; acting, pods come and go and all is answered."""
-    system.change(shop, {"autoscaling": {"mode": "Observe", "policy": "KPA"}})
+    system.change(shop, {"autoscaling": {"mode": "Observe"}})
     until(lambda: system.condition(shop, "AbleToScale") == ("False", "Observing"))
     began_s = time.monotonic()
-    rates = [BUSY_RPS if at < BUSY_UNTIL_S else QUIET_RPS for at in range(END_S)]
-    with system.load(shop, rates) as sent:
-        until(lambda: system.status(shop)["desiredReplicas"] > 1)
-        assert system.witness.since(("default", shop), began_s) == [1]
-        system.change(shop, {"autoscaling": {"mode": "Act"}})
-        until(lambda: system.status(shop)["readyReplicas"] >= 2)
-        assert system.condition(shop, "MetricsAvailable") == ("True", "MetricsFound")
-        assert system.status(shop)["latency"]["source"] == "gpupilot-gateway"
-        until(lambda: system.replicas(shop) == 1)
-        until(lambda: len(system.objects("v1", "pods", shop)) == 1)
+    with system.load(shop, QUIET_RPS) as quiet:
+        with system.load(shop, BUSY_RPS) as busy:
+            until(lambda: system.status(shop)["desiredReplicas"] > 1)
+            assert system.witness.since(("default", shop), began_s) == [1]
+            system.change(shop, {"autoscaling": {"mode": "Act"}})
+            until(lambda: system.status(shop)["readyReplicas"] >= 3)
+            assert system.condition(shop, "MetricsAvailable") == ("True", "MetricsFound")
+            assert system.status(shop)["latency"]["source"] == "gpupilot-gateway"
+        until(lambda: system.replicas(shop) <= 2)
+        until(lambda: len(system.objects("v1", "pods", shop)) <= 2)
     seen = system.witness.since(("default", shop), began_s)
-    assert max(seen) <= 4
-    assert (seen[0], seen[-1]) == (1, 1)
-    answered = requests(sent)
-    assert len(answered) > 0.9 * sum(rates)
+    assert seen[0] == 1
+    assert set(seen) <= {1, 2, 3, 4}
+    answered = [*requests(quiet), *requests(busy)]
+    assert len(answered) > 1000
     assert [each for each in answered if each["ok"] != "true"] == []
     granted = [each["grantedReplicas"] for each in system.autoscaling(shop)["history"]]
-    assert granted[0] == 1
-    assert max(granted) > 1
+    assert granted[0] <= 2 < max(granted)
     assert set(granted) <= set(seen)
 
 
@@ -74,7 +71,7 @@ def test_pods_that_crash_are_told_and_take_nobody_along(system: Any, shop: str) 
     assert system.condition("broken", "Ready") == ("False", "PodsNotReady")
     assert system.condition("broken", "MetricsAvailable")[0] == "False"
     assert system.witness.since(("default", "broken"), 0.0) == [1]
-    system.cluster.kubectl("delete", "gpisvc", "broken", "--wait=false")
+    system.cluster.kubectl("delete", "gpisvc", "broken")
     until(lambda: not system.objects("v1", "pods", "broken"))
     assert system.condition(shop, "Ready")[0] == "True"
 

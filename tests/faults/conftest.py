@@ -130,6 +130,12 @@ class Served:
         whose = (self.namespace, self.name)
         return self.world.witness.since(whose, self.since_s if since_s is None else since_s)
 
+    def begun(self) -> Served:
+        """Wait until it has one pod, ready, decided about and told of."""
+        self.settles(lambda count: count == 1)
+        until(lambda: self.condition("MetricsAvailable")[0] == "True")
+        return self
+
     def settles(self, wanted: Callable[[int], bool], *, within_s: float = PATIENCE_S) -> int:
         """Wait until the replicas asked for are as wanted and ready, and status says so."""
 
@@ -235,9 +241,9 @@ def make_namespace(cluster: Cluster, name: str) -> None:
 _numbers = itertools.count()
 
 
-@pytest.fixture
-def namespace(world: World) -> Iterator[str]:
-    """Return a namespace of the test's own; afterwards its GPUs are free and its series gone."""
+@contextmanager
+def emptied(world: World) -> Iterator[str]:
+    """Make a namespace; afterwards its GPUs are free and its series gone."""
     name, api = f"fault-{next(_numbers)}", world.cluster.api
     make_namespace(world.cluster, name)
     yield name
@@ -249,13 +255,23 @@ def namespace(world: World) -> Iterator[str]:
     done(api.ask("DELETE", f"/api/v1/namespaces/{name}"))
 
 
+@pytest.fixture(scope="session", name="emptied")
+def _emptied(world: World) -> Callable[[], AbstractContextManager[str]]:
+    """Return what makes a namespace for as long as it is needed."""
+    return lambda: emptied(world)
+
+
+@pytest.fixture
+def namespace(world: World) -> Iterator[str]:
+    """Return a namespace of the test's own."""
+    with emptied(world) as name:
+        yield name
+
+
 @pytest.fixture
 def shop(world: World, namespace: str) -> Served:
     """Return a service with one pod, ready, decided about and told of."""
-    served = world.service(namespace)
-    served.settles(lambda count: count == 1)
-    until(lambda: served.condition("MetricsAvailable")[0] == "True")
-    return served
+    return world.service(namespace).begun()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -57,9 +57,9 @@ def test_one_that_begins_takes_nothing_away_before_it_knows(world: Any, shop: An
     assert min(shop.seen(began_s)) >= 1
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def second(world: Any, proxied: Any) -> Iterator[Any]:
-    """Return the proxy of a second operator that stands by."""
+    """Return the proxy of a second operator that stands by, or leads where the first may not."""
     with ExitStack() as stack:
         proxy = stack.enter_context(proxied(*access(world.cluster.kubeconfig)))
         folder = world.folder / "operator-1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -45,6 +46,15 @@ def three(world: Any, namespace: str) -> Any:
     return served
 
 
+@pytest.fixture(scope="module", autouse=True)
+def silenced(world: Any, emptied: Any) -> Iterator[tuple[Any, float]]:
+    """Return a service whose series went as the module began, and when: it is waited for last."""
+    with emptied() as namespace:
+        served = world.service(namespace).begun()
+        world.traffic.change(namespace, served.name, silent=True)
+        yield served, time.monotonic()
+
+
 def test_nothing_is_taken_away_while_prometheus_cannot_be_asked(world: Any, three: Any) -> None:
     began_s = time.monotonic()
     for number, (name, fault) in enumerate(WRONG.items()):
@@ -83,16 +93,6 @@ def test_what_is_not_known_takes_nothing_away(world: Any, namespace: str) -> Non
     made["broken"].settles(lambda count: count == 1)
 
 
-def test_series_that_stay_away_end_at_the_declared_replicas(world: Any, shop: Any) -> None:
-    world.traffic.change(shop.namespace, shop.name, silent=True)
-    began_s = time.monotonic()
-    shop.settles(lambda count: count == 5)
-    assert shop.condition("Fallback") == ("True", "SignalsMissing")
-    assert shop.seen(began_s) == [1, 5]
-    world.traffic.change(shop.namespace, shop.name, silent=False)
-    until(lambda: not blind(shop))
-
-
 def test_series_that_are_there_twice_stay_within_bounds(world: Any, shop: Any) -> None:
     world.traffic.change(shop.namespace, shop.name, twice=True)
     shop.asked(5.0)
@@ -106,3 +106,12 @@ def test_no_traffic_is_not_a_missing_series(world: Any, three: Any) -> None:
     three.change(fixed(1))
     three.settles(lambda count: count == 1)
     assert three.condition("MetricsAvailable") == ("True", "MetricsFound")
+
+
+def test_series_that_stay_away_end_at_the_declared_replicas(world: Any, silenced: Any) -> None:
+    served, since_s = silenced
+    served.settles(lambda count: count == 5)
+    assert served.condition("Fallback") == ("True", "SignalsMissing")
+    assert served.seen(since_s) == [1, 5]
+    world.traffic.change(served.namespace, served.name, silent=False)
+    until(lambda: not blind(served))

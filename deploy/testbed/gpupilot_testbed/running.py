@@ -20,7 +20,7 @@ from gpupilot_testbed import lifecycle
 from gpupilot_testbed.api import Api, done
 from gpupilot_testbed.state import KUBECONFIG, ClusterState
 
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
 """Longest wait for what a machine does in seconds that has other work to do."""
 
 

@@ -1,0 +1,132 @@
+"""A learned policy at real pods: it acts once a gate has promoted it, and not for ever."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gpupilot_agent.generalist import NAME, load_generalist
+from gpupilot_agent.stack import processes
+from gpupilot_envs.embedded import find_profile
+from gpupilot_envs.workload.generators import generate
+from gpupilot_envs.workload.noise import generator
+from gpupilot_envs.workload.randomisation import HELD_OUT_SHAPES, random_params
+from gpupilot_testbed.running import until
+from gpupilot_testbed.serving import PROFILE
+
+pytestmark = pytest.mark.timeout(3000)
+
+GPUPILOT = Path(sys.executable).with_name("gpupilot")
+ROUND_S = 6 * 3600.0
+"""Of the service's traffic: the length of its day."""
+EVERY_S = 15.0
+QUEUEING = "queueing"
+QUIET_RPS, BUSY_RPS = 20.0, 130.0
+UP, DOWN = True, False
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _as_it_was(system: Any, shop: str) -> Iterator[None]:
+    """Leave the service as the other modules know it."""
+    yield
+    system.cluster.kubectl("delete", "configmap", "--selector", f"gpupilot.dev/service={shop}")
+    system.change(shop, {"autoscaling": {"policy": "Queueing"}})
+    until(lambda: system.condition(shop, "PolicyReady") == ("True", "ClassicalPolicy"))
+    until(lambda: system.status(shop)["readyReplicas"] == system.status(shop)["replicas"] == 1)
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """Return what waits for what the gate says of the policy on this service, asked at once."""
+    folder = tmp_path_factory.mktemp("gate")
+    profile = find_profile(PROFILE).model_copy(update={"name": "shop"})
+    (folder / "shop.yaml").write_text(yaml.safe_dump(profile.model_dump(mode="json")), "utf-8")
+    write_traffic(folder / "shop.csv")
+    asked = f"""
+        cd {folder}
+        {GPUPILOT} record --profile shop.yaml --trace shop.csv --scale-to-replicas 2 \\
+            --policy keda --target-ms 100 --out recorded
+        {GPUPILOT} gate --service-recordings recorded/recording.parquet --profile shop.yaml \\
+            --target-ms 100 --trials 4 --block-minutes 15 --out proof
+    """
+    said = folder / "said"
+    process = processes.start("gate", ["sh", "-ec", asked], said)
+
+    def proof() -> str:
+        until(lambda: not process.is_alive(), within_s=900.0)
+        assert (folder / "proof").exists(), said.read_text("utf-8")[-3000:]
+        return (folder / "proof" / "proof.json").read_text("utf-8")
+
+    yield proof
+    processes.stop([process])
+
+
+def write_traffic(path: Path) -> None:
+    """Write a smooth day of a shape that no policy was trained on."""
+    shape = random_params("diurnal", generator(77), shapes=HELD_OUT_SHAPES, day_s=ROUND_S)
+    trace = generate(shape, duration_s=ROUND_S, bin_s=EVERY_S, seed=5)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = ((EVERY_S * at, rate) for at, rate in enumerate(trace.rps.tolist()))
+        csv.writer(file).writerows([("t_s", "rps"), *rows])
+
+
+def test_a_learned_policy_acts_once_it_has_passed_the_gate(
+    judged: Callable[[], str], system: Any, shop: str, requests: Any
+) -> None:
+    """Before, the queueing controller acts in its place, and what it would do is shown."""
+    system.change(shop, {"autoscaling": {"mode": "Act", "policy": "Learned"}})
+    until(lambda: system.condition(shop, "PolicyReady") == ("False", "ProofMissing"))
+    unproven_s = time.monotonic()
+    with system.load(shop, QUIET_RPS) as quiet:
+        with system.load(shop, BUSY_RPS) as unproven:
+            until(lambda: moved(system, shop) == (QUEUEING, UP))
+            assert system.condition(shop, "Fallback") == ("True", "ProofNeeded")
+            until(lambda: system.autoscaling(shop).get("shadow", {}).get("policy") == NAME)
+        system.store("shop-proof", shop, "proof.json", judged())
+        until(lambda: system.condition(shop, "PolicyReady") == ("True", "GatePassed"))
+        proof = system.autoscaling(shop)["proof"]
+        assert (proof["verdict"], proof["policyDigest"]) == ("promote", load_generalist().sha256)
+        until(lambda: system.condition(shop, "Fallback") == ("False", "PolicyDecides"))
+        until(lambda: system.replicas(shop) <= 2)
+        with system.load(shop, BUSY_RPS) as proven:
+            until(lambda: moved(system, shop) == (NAME, UP))
+        until(lambda: moved(system, shop) == (NAME, DOWN))
+    answered = [*requests(quiet), *requests(unproven), *requests(proven)]
+    assert len(answered) > 1000
+    assert [each for each in answered if each["ok"] != "true"] == []
+    assert set(system.witness.since(("default", shop), unproven_s)) <= {1, 2, 3, 4}
+
+
+def test_a_proof_counts_as_long_as_it_is_young(
+    judged: Callable[[], str], system: Any, shop: str
+) -> None:
+    """Too old, it is as none, unless a person says otherwise; that is shown."""
+    old = json.loads(judged())
+    made = datetime.fromisoformat(old["created_at"]) - timedelta(days=15)
+    aged = json.dumps(old | {"created_at": made.isoformat()})
+    system.change(shop, {"autoscaling": {"mode": "Act", "policy": "Learned"}})
+    system.store("shop-proof", shop, "proof.json", aged)
+    until(lambda: system.condition(shop, "PolicyReady") == ("False", "ProofExpired"))
+    assert system.condition(shop, "Fallback") == ("True", "ProofNeeded")
+    kubectl = system.cluster.kubectl
+    kubectl("annotate", "gpisvc", shop, "gpupilot.dev/override-gate=true")
+    until(lambda: system.condition(shop, "PolicyReady") == ("True", "GateOverridden"))
+    assert system.autoscaling(shop)["proof"]["overridden"]
+    kubectl("annotate", "gpisvc", shop, "gpupilot.dev/override-gate-")
+    until(lambda: system.condition(shop, "PolicyReady") == ("False", "ProofExpired"))
+
+
+def moved(system: Any, name: str) -> tuple[str, bool] | None:
+    """Return who changed the replicas last and whether to more; ``None`` where nobody did."""
+    for newest in system.autoscaling(name)["history"][:1]:
+        return newest["policy"], newest["grantedReplicas"] > newest["currentReplicas"]
+    return None
