@@ -42,6 +42,8 @@ NAMESPACE = "bench"
 NODES, GPUS_OF_NODE = 40, 64
 CALM_RPS, BUSY_RPS = 40.0, 200.0
 TOGETHER = 100
+LISTED_EVERY_S = 15.0
+"""A list of a thousand is some megabytes, and so is work for the API server."""
 POLICIES = ("Learned", "Queueing")
 
 
@@ -59,7 +61,8 @@ class Seen:
         version = listed["metadata"]["resourceVersion"]
         for each in listed["items"]:
             self.replicas[each["metadata"]["name"]] = each["spec"]["replicas"]
-        with suppress(TimeoutError):  # nothing changes any more
+        # nothing changes any more, or it was ended in the middle of a line
+        with suppress(TimeoutError, AttributeError):
             for line in api.stream(f"{path}?watch=1&resourceVersion={version}&timeoutSeconds=50"):
                 body = json.loads(line)["object"]
                 name, wanted = body["metadata"]["name"], body["spec"]["replicas"]
@@ -130,7 +133,7 @@ def grow(api: Api, traffic: Traffic, names: Sequence[str], size: int) -> None:
         done(api.ask("POST", kinds.INFERENCE_SERVICE.path(NAMESPACE), body))
 
     def ready() -> bool:
-        time.sleep(2.0)
+        time.sleep(LISTED_EVERY_S)
         found = api.get(f"{kinds.INFERENCE_SERVICE.path(NAMESPACE)}?limit=2000")["items"]
         return sum(bool(each.get("status", {}).get("readyReplicas")) for each in found) == size
 
