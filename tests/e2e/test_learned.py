@@ -32,6 +32,9 @@ EVERY_S = 15.0
 QUEUEING = "queueing"
 QUIET_RPS, BUSY_RPS = 20.0, 130.0
 UP, DOWN = True, False
+BOTH_WAYS = {(NAME, UP), (NAME, DOWN)}
+WAVES_MOST = 4
+"""A load that comes at once may be unlike all it was trained on: then it stands back a while."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -88,7 +91,7 @@ def test_a_learned_policy_acts_once_it_has_passed_the_gate(
     unproven_s = time.monotonic()
     with system.load(shop, QUIET_RPS) as quiet:
         with system.load(shop, BUSY_RPS) as unproven:
-            until(lambda: moved(system, shop) == (QUEUEING, UP))
+            until(lambda: (QUEUEING, UP) in moves(system, shop))
             assert system.condition(shop, "Fallback") == ("True", "ProofNeeded")
             until(lambda: system.autoscaling(shop).get("shadow", {}).get("policy") == NAME)
         system.store("shop-proof", shop, "proof.json", judged())
@@ -97,10 +100,13 @@ def test_a_learned_policy_acts_once_it_has_passed_the_gate(
         assert (proof["verdict"], proof["policyDigest"]) == ("promote", load_generalist().sha256)
         until(lambda: system.condition(shop, "Fallback") == ("False", "PolicyDecides"))
         until(lambda: system.replicas(shop) <= 2)
-        with system.load(shop, BUSY_RPS) as proven:
-            until(lambda: moved(system, shop) == (NAME, UP))
-        until(lambda: moved(system, shop) == (NAME, DOWN))
-    answered = [*requests(quiet), *requests(unproven), *requests(proven)]
+        waves: list[Path] = []
+        decided: set[tuple[str, bool]] = set()
+        while len(waves) < WAVES_MOST and not decided >= BOTH_WAYS:
+            waves.append(wave(system, shop))
+            decided |= moves(system, shop)
+        assert decided >= BOTH_WAYS
+    answered = [row for each in (quiet, unproven, *waves) for row in requests(each)]
     assert len(answered) > 1000
     assert [each for each in answered if each["ok"] != "true"] == []
     assert set(system.witness.since(("default", shop), unproven_s)) <= {1, 2, 3, 4}
@@ -125,8 +131,22 @@ def test_a_proof_counts_as_long_as_it_is_young(
     until(lambda: system.condition(shop, "PolicyReady") == ("False", "ProofExpired"))
 
 
-def moved(system: Any, name: str) -> tuple[str, bool] | None:
-    """Return who changed the replicas last and whether to more; ``None`` where nobody did."""
-    for newest in system.autoscaling(name)["history"][:1]:
-        return newest["policy"], newest["grantedReplicas"] > newest["currentReplicas"]
-    return None
+def wave(system: Any, name: str) -> Path:
+    """Let a load come and go, each until it is answered; return the file of its requests."""
+    before = system.replicas(name)
+    with system.load(name, BUSY_RPS) as requests:
+        until(lambda: system.replicas(name) > before)
+        until(lambda: system.status(name)["readyReplicas"] > before)
+        until(lambda: system.condition(name, "Fallback") == ("False", "PolicyDecides"))
+        most = system.replicas(name)
+    until(lambda: system.replicas(name) < most)
+    until(lambda: system.autoscaling(name)["history"][0]["grantedReplicas"] < most)
+    return requests
+
+
+def moves(system: Any, name: str) -> set[tuple[str, bool]]:
+    """Return who changed the replicas lately, each with whether to more."""
+    return {
+        (each["policy"], each["grantedReplicas"] > each["currentReplicas"])
+        for each in system.autoscaling(name)["history"]
+    }
