@@ -133,15 +133,16 @@ def test_a_proof_counts_as_long_as_it_is_young(
 
 def wave(system: Any, name: str) -> Path:
     """Let a load come and go, each until it is answered; return the file of its requests."""
+    sent: Path
     before = system.replicas(name)
-    with system.load(name, BUSY_RPS) as requests:
+    with system.load(name, BUSY_RPS) as sent:
         until(lambda: system.replicas(name) > before)
         until(lambda: system.status(name)["readyReplicas"] > before)
         until(lambda: system.condition(name, "Fallback") == ("False", "PolicyDecides"))
         most = system.replicas(name)
     until(lambda: system.replicas(name) < most)
     until(lambda: system.autoscaling(name)["history"][0]["grantedReplicas"] < most)
-    return requests
+    return sent
 
 
 def moves(system: Any, name: str) -> set[tuple[str, bool]]:
