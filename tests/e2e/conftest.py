@@ -20,7 +20,7 @@ from gpupilot_agent.triton.client import Client
 from gpupilot_agent.triton.repository import MODEL
 from gpupilot_envs.errors import StackFailed
 from gpupilot_operator import naming
-from gpupilot_testbed import running, serving
+from gpupilot_testbed import operators, running, serving
 from gpupilot_testbed.api import APPLY, MERGE, done, merged
 from gpupilot_testbed.describing import described
 from gpupilot_testbed.operating import operated
@@ -32,8 +32,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CRDS = ROOT / "deploy" / "crds"
 SAMPLE = ROOT / "deploy" / "samples" / "emulated-gpu.yaml"
 SERVICES = f"/apis/{naming.API_VERSION}/namespaces/default/{naming.PLURAL}"
-TICK_S = 1
-WINDOW_S = 5
+OFTEN = {"tick_seconds": "1", "window_seconds": "5"}
+"""Settings of the operator: so that tests need not wait."""
 LOCUST = (
     *("--headless", "--only-summary", "--warm-up", "0", "--duration", "1800"),
     # what is late for want of CPU, here or in the pods, is not lost
@@ -42,23 +42,35 @@ LOCUST = (
 _numbers = itertools.count()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class System:
     """Everything that a user has.
 
     Attributes:
         folder: For files of the tests.
         cluster: The cluster.
-        operator: The operator.
         prometheus: URL of the Prometheus.
         witness: Sees every change of replicas.
+        operator: The operator.
     """
 
     folder: Path
     cluster: Cluster
-    operator: Operator
     prometheus: str
     witness: Witness
+    operator: Operator
+
+    def start(self) -> None:
+        """Start the operator, and the namespace of its Lease where it is not there."""
+        body = {"metadata": {"name": operators.NAMESPACE}}
+        self.cluster.api.ask("POST", "/api/v1/namespaces", body)
+        self.operator = operators.start(
+            self.folder / "operator-0", self.cluster.kubeconfig, self.prometheus, **OFTEN
+        )
+
+    def stop(self) -> None:
+        """Stop the operator."""
+        self.operator.stop()
 
     def resource(self, name: str) -> dict[str, Any]:
         """Return a service as it is."""
@@ -169,18 +181,13 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         witness = Witness()
         stack.enter_context(witness.watching(cluster.kubeconfig))
         operator, url = stack.enter_context(
-            operated(
-                cluster.kubeconfig,
-                folder,
-                print,
-                scraped_every="1s",
-                tick_seconds=str(TICK_S),
-                window_seconds=str(WINDOW_S),
-            )
+            operated(cluster.kubeconfig, folder, print, scraped_every="1s", **OFTEN)
         )
-        yield System(
+        made = System(
             folder=folder, cluster=cluster, operator=operator, prometheus=url, witness=witness
         )
+        stack.callback(made.stop)
+        yield made
 
 
 @pytest.fixture(scope="session")
