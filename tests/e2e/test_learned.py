@@ -6,7 +6,7 @@ import csv
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -88,10 +88,10 @@ def test_a_learned_policy_acts_once_it_has_passed_the_gate(
     """Before, the queueing controller acts in its place, and what it would do is shown."""
     system.change(shop, {"autoscaling": {"mode": "Act", "policy": "Learned"}})
     until(lambda: system.condition(shop, "PolicyReady") == ("False", "ProofMissing"))
-    unproven_s = time.monotonic()
+    unproven_s, earlier = time.monotonic(), history(system, shop)
     with system.load(shop, QUIET_RPS) as quiet:
         with system.load(shop, BUSY_RPS) as unproven:
-            until(lambda: (QUEUEING, UP) in moves(system, shop))
+            until(lambda: (QUEUEING, UP) in moves(system, shop, earlier))
             assert system.condition(shop, "Fallback") == ("True", "ProofNeeded")
             until(lambda: system.autoscaling(shop).get("shadow", {}).get("policy") == NAME)
         system.store("shop-proof", shop, "proof.json", judged())
@@ -104,7 +104,7 @@ def test_a_learned_policy_acts_once_it_has_passed_the_gate(
         decided: set[tuple[str, bool]] = set()
         while len(waves) < WAVES_MOST and not decided >= BOTH_WAYS:
             waves.append(wave(system, shop))
-            decided |= moves(system, shop)
+            decided |= moves(system, shop, earlier)
         assert decided >= BOTH_WAYS
     answered = [row for each in (quiet, unproven, *waves) for row in requests(each)]
     assert len(answered) > 1000
@@ -141,13 +141,20 @@ def wave(system: Any, name: str) -> Path:
         until(lambda: system.condition(name, "Fallback") == ("False", "PolicyDecides"))
         most = system.replicas(name)
     until(lambda: system.replicas(name) < most)
-    until(lambda: system.autoscaling(name)["history"][0]["grantedReplicas"] < most)
+    until(lambda: history(system, name)[0]["grantedReplicas"] < most)
     return sent
 
 
-def moves(system: Any, name: str) -> set[tuple[str, bool]]:
-    """Return who changed the replicas lately, each with whether to more."""
+def moves(system: Any, name: str, earlier: Collection[dict[str, Any]]) -> set[tuple[str, bool]]:
+    """Return who changed the replicas since what is earlier, each with whether to more."""
     return {
         (each["policy"], each["grantedReplicas"] > each["currentReplicas"])
-        for each in system.autoscaling(name)["history"]
+        for each in history(system, name)
+        if each not in earlier
     }
+
+
+def history(system: Any, name: str) -> list[dict[str, Any]]:
+    """Return the changes of replicas that status remembers, newest first."""
+    found: list[dict[str, Any]] = system.autoscaling(name).get("history", [])
+    return found
