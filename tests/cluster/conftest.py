@@ -8,7 +8,8 @@ import pytest
 
 from gpupilot_operator import crd
 from gpupilot_testbed import running
-from gpupilot_testbed.api import done
+from gpupilot_testbed.api import access, done
+from gpupilot_testbed.faults import Proxy
 from gpupilot_testbed.running import Cluster
 
 
@@ -34,3 +35,12 @@ def defined(light: Cluster) -> Cluster:
     """Return the cluster once it knows the resource."""
     running.define(light.api, crd.crd())
     return light
+
+
+@pytest.fixture(scope="module")
+def proxy(defined: Cluster) -> Iterator[Proxy]:
+    """Return a proxy before the API server."""
+    made = Proxy(*access(defined.kubeconfig))
+    made.start()
+    yield made
+    made.stop()

@@ -26,7 +26,7 @@ from gpupilot_operator.store import Store
 from gpupilot_operator.sweep import is_served, sweep
 from gpupilot_operator.views import Limits, Name, Pod
 from gpupilot_testbed import operators
-from gpupilot_testbed.api import MERGE, access, done
+from gpupilot_testbed.api import MERGE, done
 from gpupilot_testbed.faults import Fault, Proxy
 from gpupilot_testbed.running import Cluster, until
 
@@ -43,15 +43,6 @@ SPEC: dict[str, Any] = {
     },
     "slo": {"latency": {"target": "60ms"}},
 }
-
-
-@pytest.fixture(scope="module")
-def proxy(defined: Cluster) -> Iterator[Proxy]:
-    """Return a proxy before the API server."""
-    made = Proxy(*access(defined.kubeconfig))
-    made.start()
-    yield made
-    made.stop()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 from definitions import definition
 from gpupilot_operator import kinds
 from gpupilot_testbed import operators, running
-from gpupilot_testbed.api import MERGE, access, done
+from gpupilot_testbed.api import MERGE, done
 from gpupilot_testbed.faults import Fault, Proxy
 from gpupilot_testbed.operators import Operator
 from gpupilot_testbed.running import Cluster, until
@@ -38,14 +38,6 @@ SPEC: dict[str, Any] = {
     },
     "slo": {"latency": {"target": "60ms"}},
 }
-
-
-@pytest.fixture(scope="module")
-def proxy(defined: Cluster) -> Iterator[Proxy]:
-    made = Proxy(*access(defined.kubeconfig))
-    made.start()
-    yield made
-    made.stop()
 
 
 @pytest.fixture(scope="module")
