@@ -41,7 +41,9 @@ def meter(label: str, total: float) -> Iterator[Meter]:
 
 
 @contextmanager
-def meters(labels: Sequence[str], total: float) -> Iterator[Sequence[Meter]]:
+def meters(
+    labels: Sequence[str], total: float, *, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Sequence[Meter]]:
     """Show the progress of several works side by side, ``total`` units each."""
     from rich.console import Console
 
@@ -50,7 +52,7 @@ def meters(labels: Sequence[str], total: float) -> Iterator[Sequence[Meter]]:
         with _bar(console) as progress:
             yield [_meter(progress, label, total) for label in labels]
     else:
-        yield [_Plain(console, label, total) for label in labels]
+        yield [_Plain(console, label, total, clock) for label in labels]
 
 
 @contextmanager
@@ -107,13 +109,15 @@ def _bar(console: Console) -> Progress:
 class _Plain:
     """Writes a line when enough time has passed since the last, and one at the end."""
 
-    def __init__(self, console: Console, label: str, total: float) -> None:
-        self._console, self._label, self._total = console, label, total
-        self._began_s = self._said_s = time.monotonic()
+    def __init__(
+        self, console: Console, label: str, total: float, clock: Callable[[], float]
+    ) -> None:
+        self._console, self._label, self._total, self._clock = console, label, total, clock
+        self._began_s = self._said_s = clock()
         self._ended = False
 
     def __call__(self, done: float, note: str = "") -> None:
-        now_s = time.monotonic()
+        now_s = self._clock()
         ends = done >= self._total and not self._ended
         if not ends and now_s - self._said_s < PLAIN_EVERY_S:
             return
