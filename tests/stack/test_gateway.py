@@ -70,7 +70,7 @@ def timed(ask: Callable[[Floats], Floats], batch: int) -> float:
 
 @pytest.fixture(scope="module")
 def sent(emulated: StackState, value: Reader, settled: Waiter) -> Sent:
-    """Send 12 quick, 6 slow and 3 wrong requests and one that is no inference; wait for them."""
+    """Send 16 quick, 12 slow and 3 wrong requests and one that is no inference; wait for them."""
     # Prometheus extrapolates a window that reaches back before the first scrape, and less so
     # one that began near zero
     with Client(emulated.gateway_url) as ask:
@@ -80,8 +80,8 @@ def sent(emulated: StackState, value: Reader, settled: Waiter) -> Sent:
     watched = (OK, FAILED, IN_TIME, REQUESTS, SUCCESSES, *map(asked_of, emulated.replicas))
     before = {query: value(emulated, query) or 0.0 for query in watched}
     with Client(emulated.gateway_url) as ask:
-        quick_s = [timed(ask, 1) for _ in range(12)]
-        slow_s = [timed(ask, 8) for _ in range(6)]
+        quick_s = [timed(ask, 1) for _ in range(16)]
+        slow_s = [timed(ask, 8) for _ in range(12)]
         for _ in range(3):
             with pytest.raises(StackFailed, match="400"):
                 ask(images(9))
@@ -89,7 +89,7 @@ def sent(emulated: StackState, value: Reader, settled: Waiter) -> Sent:
     connection.request("GET", "/v2/health/ready")
     assert connection.getresponse().status == 200
     connection.close()
-    for query, more in ((OK, 18), (FAILED, 3), (SUCCESSES, 18)):
+    for query, more in ((OK, 28), (FAILED, 3), (SUCCESSES, 28)):
         settled(emulated, query, before[query] + more)
     queries = GATEWAY.queries(MODEL, target_s=TARGET_S, window=f"{WINDOW_S}s")
     return Sent(
@@ -142,7 +142,8 @@ def test_the_fallback_reads_the_worst_replica(
     assert len(sent.quick_s) > len(sent.slow_s)
     assert read["latency_p50_s"] == pytest.approx(0.02, rel=0.5)
     assert read["latency_p99_s"] == pytest.approx(0.09, rel=0.5)
-    # more than half took 20 ms, fewer than nine tenths did
+    # more than half took 20 ms, three quarters with those before: far enough from nine tenths for
+    # a server that estimates its quantiles
     assert read["attainment_ratio"] == 0.5
 
 
