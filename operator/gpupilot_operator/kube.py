@@ -43,7 +43,7 @@ LEASE_TIMEOUT_S = (1.5, 2.0)
 TRIES = 3
 BUSY_MOST_S = 5.0
 """Longest wait that a busy server may ask of us; with a longer one the next look is soon enough."""
-PAGE = 250
+PAGE = 100
 """Objects in one answer of a list, so that no answer is very large."""
 AWAY = 0
 """Status of an answer that the API server did not give."""

@@ -18,7 +18,7 @@ from typing import Any
 import kopf
 
 from gpupilot_envs.errors import ClusterUnavailable, GpupilotError
-from gpupilot_operator import logs, naming, settings
+from gpupilot_operator import heap, logs, naming, settings
 from gpupilot_operator.kinds import Kind
 from gpupilot_operator.pages import pages, served
 from gpupilot_operator.running import Running
@@ -28,6 +28,10 @@ WATCH_S = 600
 """How long one watch lasts; the next goes on where it ended."""
 BACKOFFS_S = (1, 2, 4, 8)
 """Between the tries of a request that a watch begins with; then all of them begin anew."""
+CHUNK = 100
+"""Objects that are listed at a time, so that not all of them are in memory."""
+IDLE_S = 0.1
+"""How long an object that was told stays in memory, should more be told of it."""
 LOOK_S = 1.0
 """How often it is looked whether there is a reason to begin anew."""
 CANCEL_S = 1.0
@@ -129,9 +133,11 @@ def _settings(kinds: Iterable[Kind]) -> kopf.OperatorSettings:
     """Return what Kopf does beside watching: nothing."""
     made = kopf.OperatorSettings()
     made.posting.enabled = False
+    made.queueing.idle_timeout = IDLE_S
     # namespaces are named, never guessed, and need not be listed: no right to do so is asked for
     made.scanning.disabled = True
     made.watching.server_timeout = WATCH_S
+    made.watching.chunk_size = CHUNK
     for kind in kinds:
         if kind.selector:
             made.watching.label_selectors[kind.group, kind.plural] = kind.selector
@@ -185,6 +191,7 @@ def guarded(do: Callable[[], None]) -> Callable[[], None]:
 
 def run() -> None:
     """Run until told to end (SIGTERM, SIGINT)."""
+    heap.settle()
     try:
         configured = settings.read(os.environ)
         logs.set_up(configured.log_level)

@@ -1,4 +1,4 @@
-"""When Python looks for garbage: between two ticks, so that no decision waits for it.
+"""When Python looks for garbage and gives memory back: between two ticks, as no decision may wait.
 
 A tick makes tens of thousands of objects that live as long as it does, at which Python, left to
 itself, looks through everything the store holds, several times in a tick.
@@ -7,6 +7,8 @@ itself, looks through everything the store holds, several times in a tick.
 from __future__ import annotations
 
 import gc
+
+from gpupilot_operator import heap
 
 OFTEN_S = 10.0
 SELDOM_S = 300.0
@@ -39,6 +41,7 @@ class Resting:
             return
         self._seldom_s = now_s + SELDOM_S
         gc.collect()
+        heap.give_back()
 
     def end(self) -> None:
         """Let Python look by itself again, as it did before."""

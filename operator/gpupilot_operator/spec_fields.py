@@ -36,6 +36,10 @@ def rules(*each: dict[str, str]) -> dict[str, Any]:
     return {"x-kubernetes-validations": list(each)}
 
 
+_GIVEN: dict[frozenset[str], set[str]] = {}
+"""Every set of names that a part was given, which are as many as there are ways to write one."""
+
+
 class Part(BaseModel):
     """A part of the resource: camelCase as Kubernetes writes it, immutable once read.
 
@@ -46,6 +50,15 @@ class Part(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True
     )
+
+    def model_post_init(self, _: object, /) -> None:
+        """Keep the names of the fields that were given once for all parts that were given the same.
+
+        They are as large as the part itself, and there are forty parts to a resource.
+        """
+        given = self.__pydantic_fields_set__
+        kept = _GIVEN.setdefault(frozenset(given), given)
+        object.__setattr__(self, "__pydantic_fields_set__", kept)
 
 
 def seconds(duration: str) -> float:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from gpupilot_envs.errors import SpecInvalid
 from gpupilot_operator import naming
 from gpupilot_operator.granted import GRANTED
+from gpupilot_operator.packed import NOTHING, Packed, pack
 from gpupilot_operator.quantities import milli, whole
 from gpupilot_operator.service import SERVICE_LABEL, SHARE_LABEL, Service, parse_service
 from gpupilot_operator.status_fields import InferenceServiceStatus
@@ -96,7 +97,7 @@ class Deployment:
         granted: The annotation that says what its pods were granted.
         kserve: The KServe service it is the predictor of.
         is_external: Whether KServe leaves its replicas to others.
-        body: The object, without status and bookkeeping, where it is ours.
+        kept: The object, without status and bookkeeping, where it is ours.
     """
 
     at: Name
@@ -114,7 +115,12 @@ class Deployment:
     granted: str | None
     kserve: str | None
     is_external: bool
-    body: Body = field(repr=False)
+    kept: Packed = field(repr=False)
+
+    @property
+    def body(self) -> Body:
+        """The object as it was kept."""
+        return self.kept.opened()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,14 +211,19 @@ class Part:
         kind: Its kind.
         owner_uid: Who controls it.
         service: The service it belongs to.
-        body: The object, without status and bookkeeping.
+        kept: The object, without status and bookkeeping.
     """
 
     at: Name
     kind: str
     owner_uid: str | None
     service: str
-    body: Body = field(repr=False)
+    kept: Packed = field(repr=False)
+
+    @property
+    def body(self) -> Body:
+        """The object as it was kept."""
+        return self.kept.opened()
 
 
 def name_of(body: Body) -> Name:
@@ -231,7 +242,7 @@ def resource(body: Body) -> Resource:
     metadata = body["metadata"]
     service, invalid = None, None
     try:
-        service = parse_service(body)
+        service = parse_service({**body, "spec": _shared(body["spec"])})
     except SpecInvalid as error:
         invalid = str(error)
     return Resource(
@@ -248,7 +259,7 @@ def resource(body: Body) -> Resource:
 def _status(body: Body) -> InferenceServiceStatus:
     """Return a status; one that an older or newer operator wrote otherwise is written anew."""
     try:
-        return InferenceServiceStatus.model_validate(body.get("status") or {})
+        return InferenceServiceStatus.model_validate(_shared(body.get("status") or {}))
     except ValidationError:
         return InferenceServiceStatus()
 
@@ -278,7 +289,7 @@ def deployment(body: Body) -> Deployment:
         granted=notes.get(GRANTED),
         kserve=_predictor_of(template),
         is_external=external.get(f"{KSERVE}/autoscalerClass") == "external",
-        body=_lean(body) if ours else {},
+        kept=_lean(body) if ours else NOTHING,
     )
 
 
@@ -340,7 +351,7 @@ def part(body: Body) -> Part:
         kind=body["kind"],
         owner_uid=_controller(metadata),
         service=metadata["labels"][SERVICE_LABEL],
-        body=_lean(body),
+        kept=_lean(body),
     )
 
 
@@ -371,17 +382,15 @@ def _controller(metadata: Body) -> str | None:
     return next((each["uid"] for each in owners if each.get("controller")), None)
 
 
-def _lean(body: Body) -> Any:
-    """Return an object without what is never compared, which is most of it.
-
-    Objects of a thousand services say the same in nearly all their words: these are kept once.
-    """
+def _lean(body: Body) -> Packed:
+    """Return an object without what is never compared, which is most of it."""
     metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
     kept = {key: value for key, value in body.items() if key != "status"}
-    return _shared({**kept, "metadata": metadata})
+    return pack({**kept, "metadata": metadata})
 
 
 def _shared(part: Any) -> Any:
+    """Return plain data with every text kept once: a thousand services say mostly the same."""
     if isinstance(part, str):
         return intern(part)
     if isinstance(part, dict):
