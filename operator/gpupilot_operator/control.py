@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from gpupilot_envs.errors import MetricsUnavailable
 from gpupilot_envs.live_reading import LiveReading
 from gpupilot_operator.cases import Case
 from gpupilot_operator.conditions import read_time
 from gpupilot_operator.events import events_of
-from gpupilot_operator.facts import Facts, Observed, says_more
+from gpupilot_operator.facts import Facts, Grant, Observed, says_more
+from gpupilot_operator.holding import begun, limit_event
 from gpupilot_operator.judging import judge, shadow_grant
 from gpupilot_operator.logged import noted_of
 from gpupilot_operator.manual import PAUSE, Hand
 from gpupilot_operator.memory import Record, State
 from gpupilot_operator.plan import Plan, planned
-from gpupilot_operator.ports import Change, Ports, Seen, Telling
+from gpupilot_operator.ports import Change, Event, Ports, Seen, Telling
 from gpupilot_operator.report import ServiceReport, TickReport
 from gpupilot_operator.settling import LASTS_S, steadied
 from gpupilot_operator.status import holds_back, status_of, status_patch
-from gpupilot_operator.status_fields import Where
+from gpupilot_operator.status_fields import InferenceServiceStatus, Where
 
 NO_ANSWER = "no answer"
 
@@ -193,7 +193,9 @@ def _telling(
     patch = None
     changed = record.status is not seen.status or record.facts != lasting
     if changed or record.held_since_s is not None:
-        patch = _patch(record, seen, facts, now)
+        after = _status(record, seen, facts, now)
+        patch = status_patch(seen.status, after)
+        events = (*events, *_limits(record, seen.status, after, facts.grant, now.timestamp()))
     record.told = says_more(record.facts, facts)
     record.facts, record.status, record.failure = lasting, seen.status, failure
     release = _is_over(case.hand, now)
@@ -202,15 +204,29 @@ def _telling(
     return Telling(service=seen.service, patch=patch, events=events, release_hand=release)
 
 
-def _patch(record: Record, seen: Seen, facts: Facts, now: datetime) -> dict[str, Any] | None:
-    """Return what is to be written of a status; what may pass is held back for a while."""
+def _status(record: Record, seen: Seen, facts: Facts, now: datetime) -> InferenceServiceStatus:
+    """Return what a status is to tell; what may pass is held back for a while."""
     held, since_s, now_s = None, record.held_since_s, now.timestamp()
     if holds_back(seen.service, facts, seen.status, now):
         held = now_s if since_s is None else since_s
     lasted = held is not None and now_s - held >= LASTS_S
     record.held_since_s = None if lasted else held
-    after = status_of(seen.service, facts, seen.status, now, lasted=lasted)
-    return status_patch(seen.status, after)
+    return status_of(seen.service, facts, seen.status, now, lasted=lasted)
+
+
+def _limits(
+    record: Record,
+    before: InferenceServiceStatus,
+    after: InferenceServiceStatus,
+    grant: Grant | None,
+    now_s: float,
+) -> tuple[Event, ...]:
+    """Return the events of limits that a status begins to tell of, and remember them."""
+    if grant is None:
+        return ()
+    found = begun(before, after, grant, record.limits_said_s, now_s)
+    record.limits_said_s |= dict.fromkeys(found, now_s)
+    return tuple(limit_event(grant, each) for each in found)
 
 
 def _is_over(hand: Hand | None, now: datetime) -> bool:

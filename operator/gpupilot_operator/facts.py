@@ -112,9 +112,13 @@ class Grant:
     @property
     def sentence(self) -> str:
         """The decision as a person reads it, with the limit that bit first."""
+        first = self.reasons[0]
+        return first.meaning if Reason.NOBODY_DECIDES in self.reasons else self.because(first)
+
+    def because(self, limit: Reason) -> str:
+        """The decision as a person reads it, with one of the limits that bit."""
         asked, granted = self.asked.replicas, self.granted.replicas
-        said = f"{self.policy} asked for {asked}, {granted} granted: {self.reasons[0].meaning}"
-        return self.reasons[0].meaning if Reason.NOBODY_DECIDES in self.reasons else said
+        return f"{self.policy} asked for {asked}, {granted} granted: {limit.meaning}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

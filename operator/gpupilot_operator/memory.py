@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.decision import Service as Constants
 from gpupilot_envs.guardrail import GuardrailMemory, noted
+from gpupilot_envs.reasons import Reason
 from gpupilot_operator.classical import Chair
 from gpupilot_operator.facts import Facts
 from gpupilot_operator.ladder import Footing
@@ -72,6 +73,7 @@ class Record:
         held_since_s: Since when the status does not tell what was decided, because it may pass.
         steady: What is told of the readings.
         failure: What went wrong when it was last changed.
+        limits_said_s: When each limit that held back what was asked last had an event.
     """
 
     uid: str
@@ -88,6 +90,7 @@ class Record:
     held_since_s: float | None = None
     steady: Steady | None = None
     failure: str | None = None
+    limits_said_s: dict[Reason, float] = field(default_factory=dict)
 
 
 class State:
