@@ -100,6 +100,10 @@ class ChangeRefused(GpupilotError):
     """A decision cannot be carried out as the cluster stands; a later one may."""
 
 
+class ChangeOvertaken(ChangeRefused):
+    """Something else changed meanwhile what a decision was made on: it is made anew."""
+
+
 class StackFailed(GpupilotError):
     """The serving stack (Triton, gateway, Prometheus), its model or a test cluster fails.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from gpupilot_envs.errors import ChangeOvertaken
 from gpupilot_operator import kinds, naming, triton_control
 from gpupilot_operator.granted import GRANTED
 from gpupilot_operator.kinds import BY_KIND, Kind
@@ -46,15 +47,17 @@ class Outcome:
     Attributes:
         done: How many were performed.
         wrong: What went wrong then, ``None`` where nothing did.
+        overtaken: What changed meanwhile, so that the rest is decided anew: nothing is wrong then.
     """
 
     done: int = 0
     wrong: str | None = None
+    overtaken: str | None = None
 
     @property
     def is_settled(self) -> bool:
         """Whether there was nothing to do."""
-        return self.done == 0 and self.wrong is None
+        return self.done == 0 and self.wrong is None and self.overtaken is None
 
 
 class Actuator:
@@ -85,7 +88,11 @@ class Actuator:
         """
         done, first = 0, None
         for step in steps:
-            wrong = self._performed(service, step)
+            try:
+                wrong = self._performed(service, step)
+            except ChangeOvertaken as error:
+                _log.info(f"{service.key}: {error}", extra={FIELDS: {"service": service.key}})
+                return Outcome(done=done, wrong=first, overtaken=str(error))
             first = first or wrong
             if wrong is None:
                 done += 1
@@ -158,7 +165,11 @@ class Actuator:
         )
 
     def _scale(self, step: Scale) -> str | None:
-        """Change replicas, provided that they still are what the decision was made on."""
+        """Change replicas, provided that they still are what the decision was made on.
+
+        Raises:
+            ChangeOvertaken: They are not.
+        """
         change = [{"op": "add", "path": "/spec/replicas", "value": step.wanted}]
         if step.seen:  # none is left out by the API server, and what is not there has no value
             change = [{"op": "test", "path": "/spec/replicas", "value": step.seen}, *change]
@@ -175,7 +186,8 @@ class Actuator:
             )
         )
         if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY and step.seen:
-            return f"replicas are no longer {step.seen}: decided anew at the next tick"
+            said = f"replicas of Deployment/{step.at.name} are no longer {step.seen}"
+            raise ChangeOvertaken(f"{said}: decided anew")
         return answer.wrong
 
     def _remove(self, step: Remove) -> str | None:

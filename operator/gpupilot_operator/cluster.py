@@ -18,7 +18,7 @@ from gpupilot_operator.actuate import BY_US, Actuator, Outcome
 from gpupilot_operator.kube import JSON_PATCH, MERGE, Answer, Connection, Request
 from gpupilot_operator.logs import FIELDS
 from gpupilot_operator.pod import Platform
-from gpupilot_operator.ports import Change, Event, Seen, Telling
+from gpupilot_operator.ports import Change, Event, Failure, Seen, Telling
 from gpupilot_operator.reconcile import carried, reconciled
 from gpupilot_operator.service import Service
 from gpupilot_operator.store import Store
@@ -93,7 +93,7 @@ class KubeCluster:
         found = self._complaints.copy()
         return {f"{at.namespace}/{at.name}": each.reason for at, each in found.items()}
 
-    def carry_out(self, changes: Sequence[Change]) -> Mapping[str, str | None]:
+    def carry_out(self, changes: Sequence[Change]) -> Mapping[str, Failure | None]:
         """Make the changes side by side; return by key what went wrong."""
         done = self._pool.map(self._carry_out, changes)
         return {each.seen.service.key: wrong for each, wrong in zip(changes, done, strict=True)}
@@ -107,17 +107,18 @@ class KubeCluster:
         """Bring the objects of services to what their resources ask, side by side."""
         return dict(zip(names, self._pool.map(self._reconcile, names), strict=True))
 
-    def _carry_out(self, change: Change) -> str | None:
+    def _carry_out(self, change: Change) -> Failure | None:
         service = change.seen.service
         with self._locks[Name(namespace=service.namespace, name=service.name)]:
             known = self._store.known(Name(namespace=service.namespace, name=service.name))
             if known is None or known.service.uid != service.uid:
-                return "the resource went, or is another one by now"
+                said = "the resource went, or is another one by now"
+                return Failure(said=said, passing=True)
             try:
                 steps = carried(known, change.plan, self._platform())
             except ChangeRefused as error:
-                return str(error)
-            return self._actuator.perform(service, steps).wrong
+                return Failure(said=str(error))
+            return _failure(self._actuator.perform(service, steps))
 
     def _tell(self, telling_: Telling) -> str | None:
         service = telling_.service
@@ -133,12 +134,16 @@ class KubeCluster:
         with self._locks[at]:
             resource, known = self._store.resource(at), self._store.known(at)
             if resource is None:
+                self._complaints.pop(at, None)
                 return Outcome()
             now = self._now()
             outcome = Outcome()
             if known is not None:
                 steps = reconciled(known, self._platform(), now)
                 outcome = self._actuator.perform(known.service, steps)
+            if outcome.overtaken is not None:
+                # what is wrong, if anything, is seen at the next look, which is soon
+                return outcome
             why = telling.objection(resource, known, outcome.wrong)
             self._complain(resource, why, now)
             patch = telling.unready(resource, known, why, now)
@@ -202,3 +207,10 @@ class KubeCluster:
         body = telling.event(at, uid, event, by=self._identity, now=self._now())
         request = Request(verb="create", kind=kinds.EVENT, namespace=at.namespace, body=body)
         return self._connection.send(request).wrong
+
+
+def _failure(outcome: Outcome) -> Failure | None:
+    """Return what kept a change from being made whole."""
+    if outcome.wrong is not None:
+        return Failure(said=outcome.wrong)
+    return None if outcome.overtaken is None else Failure(said=outcome.overtaken, passing=True)

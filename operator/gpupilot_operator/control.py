@@ -22,13 +22,13 @@ from gpupilot_operator.logged import noted_of
 from gpupilot_operator.manual import PAUSE, Hand
 from gpupilot_operator.memory import Record, State
 from gpupilot_operator.plan import Plan, planned
-from gpupilot_operator.ports import Change, Event, Ports, Seen, Telling
+from gpupilot_operator.ports import Change, Event, Failure, Ports, Seen, Telling
 from gpupilot_operator.report import ServiceReport, TickReport
 from gpupilot_operator.settling import LASTS_S, steadied
 from gpupilot_operator.status import holds_back, status_of, status_patch
 from gpupilot_operator.status_fields import InferenceServiceStatus, Where
 
-NO_ANSWER = "no answer"
+NO_ANSWER = Failure(said="no answer")
 
 
 def tick(ports: Ports, state: State, now_s: float) -> TickReport:
@@ -50,6 +50,7 @@ def tick(ports: Ports, state: State, now_s: float) -> TickReport:
     decided_s = ports.clock()
     failures = _carry_out(ports, state, cases, plans, now_s)
     silent = _tell(ports, cases, told, plans, failures, now_s)
+    wrong = {key: _wrong(failure) for key, failure in failures.items()}
     ports.log.note([one for case in cases for one in noted_of(case, now_s)])
     done_s = ports.clock()
     return TickReport(
@@ -60,11 +61,11 @@ def tick(ports: Ports, state: State, now_s: float) -> TickReport:
         act_s=done_s - decided_s,
         queries=ports.metrics.queries if services else 0,
         query_error=query_error,
-        change_errors=sum(failure is not None for failure in failures.values()),
+        change_errors=sum(failure is not None for failure in wrong.values()),
         telling_errors=sum(failure is not None for failure in silent.values()),
         unready=_unready(ports, services),
         services=tuple(
-            _reported(case, facts, plans[case.key], failures.get(case.key) or silent.get(case.key))
+            _reported(case, facts, plans[case.key], wrong.get(case.key) or silent.get(case.key))
             for case, facts in zip(cases, told, strict=True)
         ),
     )
@@ -133,7 +134,7 @@ def _carry_out(
     cases: Sequence[Case],
     plans: Mapping[str, Plan | None],
     now_s: float,
-) -> dict[str, str | None]:
+) -> dict[str, Failure | None]:
     """Make the changes; return by key what went wrong. Only what was made is remembered."""
     wanted = {case.key: (case, plan) for case in cases if (plan := plans[case.key]) is not None}
     if not wanted:
@@ -157,7 +158,7 @@ def _tell(
     cases: Sequence[Case],
     told: Sequence[Facts],
     plans: Mapping[str, Plan | None],
-    failures: Mapping[str, str | None],
+    failures: Mapping[str, Failure | None],
     now_s: float,
 ) -> dict[str, str | None]:
     """Write what is new; return by key what went wrong, to be told again at the next tick."""
@@ -170,7 +171,7 @@ def _tell(
     if not tellings:
         return {}
     answers = ports.cluster.tell(list(tellings.values()))
-    wrong = {key: answers.get(key, NO_ANSWER) for key in tellings}
+    wrong = {key: answers.get(key, NO_ANSWER.said) for key in tellings}
     for case in cases:
         if wrong.get(case.key) is not None:
             case.record.status = None
@@ -178,16 +179,16 @@ def _tell(
 
 
 def _telling(
-    case: Case, facts: Facts, plan: Plan | None, failure: str | None, now: datetime
+    case: Case, facts: Facts, plan: Plan | None, failure: Failure | None, now: datetime
 ) -> Telling | None:
     """Return what is to be written of a service; ``None`` where nothing is new."""
-    record, seen = case.record, case.seen
+    record, seen, wrong = case.record, case.seen, _wrong(failure)
     events = events_of(
         seen.service,
         record.facts,
         facts,
         plan if failure is None else None,
-        failure if failure != record.failure else None,
+        wrong if wrong != record.failure else None,
     )
     lasting = replace(facts, observed=None)
     patch = None
@@ -197,7 +198,7 @@ def _telling(
         patch = status_patch(seen.status, after)
         events = (*events, *_limits(record, seen.status, after, facts.grant, now.timestamp()))
     record.told = says_more(record.facts, facts)
-    record.facts, record.status, record.failure = lasting, seen.status, failure
+    record.facts, record.status, record.failure = lasting, seen.status, wrong
     release = _is_over(case.hand, now)
     if patch is None and not events and not release:
         return None
@@ -232,6 +233,11 @@ def _limits(
 def _is_over(hand: Hand | None, now: datetime) -> bool:
     """Whether a count on the resource has had its time and is to be taken out."""
     return hand is not None and hand.at is Where.RESOURCE and not hand.holds(now.timestamp())
+
+
+def _wrong(failure: Failure | None) -> str | None:
+    """Return what is to be told of a change that was not made, ``None`` of what passes."""
+    return None if failure is None or failure.passing else failure.said
 
 
 def _reported(case: Case, facts: Facts, plan: Plan | None, failure: str | None) -> ServiceReport:

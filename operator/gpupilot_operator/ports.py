@@ -91,6 +91,19 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a change was not carried out, or not whole.
+
+    Attributes:
+        said: In a sentence.
+        passing: Whether nothing is wrong, and the next decision is simply made on something else.
+    """
+
+    said: str
+    passing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something worth an event: few, typed, on change only.
 
@@ -176,7 +189,7 @@ class Cluster(Protocol):
         """
         ...
 
-    def carry_out(self, changes: Sequence[Change]) -> Mapping[str, str | None]:
+    def carry_out(self, changes: Sequence[Change]) -> Mapping[str, Failure | None]:
         """Make the changes side by side; return by key what went wrong, ``None`` where nothing.
 
         A change that failed is not tried again here: the next tick decides anew.

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from connecting import connected
 
 from cluster_objects import resource, service_of
 from gpupilot_envs.errors import StackFailed
 from gpupilot_operator.actuate import Actuator
-from gpupilot_operator.kube import Connection
 from gpupilot_operator.steps import Resized
 from gpupilot_operator.views import Limits, Name
 from gpupilot_testbed import cgroups, full, lifecycle, node
@@ -148,10 +148,7 @@ def test_limits_change_in_place(web: Cluster) -> None:
     assert quota.split()[0] == "60000"
 
 
-def test_what_the_operator_resizes_changes_in_place(
-    web: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(web.kubeconfig))
+def test_what_the_operator_resizes_changes_in_place(web: Cluster) -> None:
     name = pods(web, "web")[1]["metadata"]["name"]
     step = Resized(
         pod=Name(namespace="default", name=name),
@@ -159,9 +156,8 @@ def test_what_the_operator_resizes_changes_in_place(
         limits=Limits(cpu_milli=400, memory_bytes=48 * 2**20),
         requests=Limits(cpu_milli=50, memory_bytes=16 * 2**20),
     )
-    connection = Connection(may_write=lambda: True)
-    assert Actuator(connection).perform(service_of(resource()), [step]).wrong is None
-    connection.close()
+    with connected(web.kubeconfig) as connection:
+        assert Actuator(connection).perform(service_of(resource()), [step]).wrong is None
 
     def status() -> Any:
         return web.api.get(f"{POD}/{name}")["status"]["containerStatuses"][0]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from connecting import connected
 
 from cluster_objects import PLATFORM
 from gpupilot_envs.errors import ClusterUnavailable
 from gpupilot_operator import kinds, manifests, naming
-from gpupilot_operator.actuate import Actuator
+from gpupilot_operator.actuate import Actuator, Outcome
 from gpupilot_operator.drift import differences, stamped
 from gpupilot_operator.granted import Granted
 from gpupilot_operator.kinds import DEPLOYMENT
@@ -45,21 +47,15 @@ SPEC: dict[str, Any] = {
 }
 
 
-@contextmanager
-def connected(proxy: Proxy, folder: Path, **given: Any) -> Iterator[Connection]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KUBECONFIG", str(operators.by_url(folder, proxy.url)))
-        connection = Connection(**({"may_write": lambda: True} | given))
-    try:
-        yield connection
-    finally:
-        connection.close()
+def through(proxy: Proxy, folder: Path, **given: Any) -> AbstractContextManager[Connection]:
+    """Connect through a proxy."""
+    return connected(operators.by_url(folder, proxy.url), **given)
 
 
 @pytest.fixture
 def connection(proxy: Proxy, tmp_path: Path) -> Iterator[Connection]:
     """Return a connection through the proxy that does not really wait."""
-    with connected(proxy, tmp_path, sleep=lambda _seconds: None) as made:
+    with through(proxy, tmp_path, sleep=lambda _seconds: None) as made:
         yield made
 
 
@@ -97,7 +93,7 @@ def test_a_busy_server_is_asked_again_after_as_long_as_it_says(
     waits: list[float] = []
     busy = Fault(match="deployments", status=429, headers={"Retry-After": "2"}, most=2)
     with (
-        connected(proxy, tmp_path, sleep=waits.append) as connection,
+        through(proxy, tmp_path, sleep=waits.append) as connection,
         proxy.failing(busy),
     ):
         assert connection.send(reading(namespace)).status == 200
@@ -109,7 +105,7 @@ def test_a_server_that_is_busy_for_long_is_left_alone(
 ) -> None:
     waits: list[float] = []
     busy = Fault(match="deployments", status=429, headers={"Retry-After": "60"})
-    with connected(proxy, tmp_path, sleep=waits.append) as connection, proxy.failing(busy):
+    with through(proxy, tmp_path, sleep=waits.append) as connection, proxy.failing(busy):
         assert connection.send(reading(namespace)).status == 429
     assert waits == []
 
@@ -142,7 +138,7 @@ def test_a_server_that_says_nothing_is_waited_for_no_longer_than_stated(
 ) -> None:
     begun_s = time.monotonic()
     with (
-        connected(proxy, tmp_path, timeout_s=(0.3, 0.3)) as connection,
+        through(proxy, tmp_path, timeout_s=(0.3, 0.3)) as connection,
         proxy.failing(Fault(match="deployments", silent=True)),
     ):
         assert connection.send(reading(namespace)).refused
@@ -153,7 +149,7 @@ def test_who_may_not_write_sends_nothing_and_reads(
     proxy: Proxy, service: Service, tmp_path: Path
 ) -> None:
     before = len(proxy.written())
-    with connected(proxy, tmp_path, may_write=lambda: False) as connection:
+    with through(proxy, tmp_path, may_write=lambda: False) as connection:
         assert connection.send(reading(service.namespace)).status == 200
         outcome = Actuator(connection).perform(service, [made(service)])
     assert outcome.wrong is not None
@@ -169,7 +165,7 @@ def test_every_request_is_counted_as_a_role_names_it(
     def count(request: Request, status: int) -> None:
         counted[request.verb, request.resource, status] += 1
 
-    with connected(proxy, tmp_path, counted=count) as connection:
+    with through(proxy, tmp_path, counted=count) as connection:
         Actuator(connection).perform(service, [made(service)])
     assert counted == {
         ("get", "deployments", 404): 1,
@@ -194,12 +190,19 @@ def test_what_was_made_has_its_replicas_and_differs_in_nothing(
 
 
 def test_replicas_that_somebody_changed_meanwhile_are_left_alone(
-    defined: Cluster, connection: Connection, service: Service
+    defined: Cluster,
+    connection: Connection,
+    service: Service,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     actuator, at = Actuator(connection), where(service)
     actuator.perform(service, [made(service)])
-    outcome = actuator.perform(service, [Scale(at=at, seen=2, wanted=8)])
-    assert outcome.wrong == "replicas are no longer 2: decided anew at the next tick"
+    with caplog.at_level(logging.INFO):
+        outcome = actuator.perform(service, [Scale(at=at, seen=2, wanted=8)])
+    said = "replicas of Deployment/shop-1000 are no longer 2: decided anew"
+    assert outcome == Outcome(overtaken=said)
+    assert not outcome.is_settled
+    assert [each.levelname for each in caplog.records if said in each.message] == ["INFO"]
     assert live(defined, at)["spec"]["replicas"] == 3
     for seen, wanted in ((3, 0), (0, 4)):
         assert actuator.perform(service, [Scale(at=at, seen=seen, wanted=wanted)]).wrong is None

@@ -12,10 +12,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from connecting import connected
 
 from gpupilot_operator import lease
 from gpupilot_operator.elector import Elector
-from gpupilot_operator.kube import LEASE_TIMEOUT_S, Connection
+from gpupilot_operator.kube import LEASE_TIMEOUT_S
 from gpupilot_testbed import operators
 from gpupilot_testbed.api import access
 from gpupilot_testbed.faults import Fault, Proxy
@@ -42,19 +43,17 @@ def system(defined: Cluster) -> Cluster:
 @contextmanager
 def elector(kubeconfig: Path, name: str) -> Iterator[tuple[Elector, threading.Event]]:
     """Let a replica take part in an election of its own; the event ends it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KUBECONFIG", str(kubeconfig))
-        connection = Connection(may_write=lambda: True, timeout_s=LEASE_TIMEOUT_S)
-    leases = lease.KubeLeases(connection, operators.NAMESPACE, "trial")
-    made, stop = Elector(leases, name, clock=lease.clock, written=lease.written), threading.Event()
-    thread = threading.Thread(target=made.run, args=(stop,))
-    thread.start()
-    try:
-        yield made, stop
-    finally:
-        stop.set()
-        thread.join()
-        connection.close()
+    with connected(kubeconfig, timeout_s=LEASE_TIMEOUT_S) as connection:
+        leases = lease.KubeLeases(connection, operators.NAMESPACE, "trial")
+        made = Elector(leases, name, clock=lease.clock, written=lease.written)
+        stop = threading.Event()
+        thread = threading.Thread(target=made.run, args=(stop,))
+        thread.start()
+        try:
+            yield made, stop
+        finally:
+            stop.set()
+            thread.join()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from gpupilot_envs.errors import MetricsUnavailable
 from gpupilot_envs.live_reading import LiveReading
 from gpupilot_envs.signals import Signals
 from gpupilot_operator.memory import State
-from gpupilot_operator.ports import Change, Noted, Ports, Seen, Telling
+from gpupilot_operator.ports import Change, Failure, Noted, Ports, Seen, Telling
 from gpupilot_operator.service import Service, parse_service
 from gpupilot_operator.sizing import Sizes
 from gpupilot_operator.status_fields import InferenceServiceStatus
@@ -43,7 +43,7 @@ class Town:
     def __init__(self, *shops: Shop) -> None:
         self.shops = {shop.service.key: shop for shop in shops}
         self.down: str | None = None
-        self.refuses: str | None = None
+        self.refuses: Failure | None = None
         self.deaf: str | None = None
         self.wrong: dict[str, str] = {}
         self.changes: list[Change] = []
@@ -62,7 +62,7 @@ class Town:
     def unready(self) -> Mapping[str, str]:
         return self.wrong
 
-    def carry_out(self, changes: Sequence[Change]) -> Mapping[str, str | None]:
+    def carry_out(self, changes: Sequence[Change]) -> Mapping[str, Failure | None]:
         self.changes.extend(changes)
         if self.refuses is not None:
             return {change.seen.service.key: self.refuses for change in changes}

@@ -14,6 +14,7 @@ from gpupilot_envs.live_reading import LiveReading
 from gpupilot_envs.signals import Signals
 from gpupilot_operator.control import tick
 from gpupilot_operator.memory import State
+from gpupilot_operator.ports import Failure
 
 Maker = Callable[..., Any]
 START_S = 1_795_000_000.0
@@ -121,7 +122,7 @@ def blind(reading: LiveReading | None, down: bool) -> bool:
 def befall(town: Any, moment: Moment, shop_of: Maker) -> None:
     """Let a moment happen to every service."""
     town.down = "Prometheus is away" if moment.down else None
-    town.refuses = "the API server answers 500" if moment.refuses else None
+    town.refuses = Failure(said="the API server answers 500") if moment.refuses else None
     town.deaf = "the API server answers 429" if moment.deaf else None
     if moment.comes_anew:
         town.shops = {

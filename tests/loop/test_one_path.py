@@ -20,7 +20,7 @@ from gpupilot_envs.workload.arrivals import SteadyArrivals
 from gpupilot_operator.classical import policy_of
 from gpupilot_operator.control import tick
 from gpupilot_operator.memory import State
-from gpupilot_operator.ports import Change
+from gpupilot_operator.ports import Change, Failure
 from gpupilot_operator.sizing import Size, shipped_profile
 
 MINUTES = 6
@@ -51,8 +51,8 @@ def live(town: Any, shop: Any, state: State, world: SimulatedWorld, policy: Poli
     """Let the loop drive a world at a policy's pace; return what it notes."""
     key = shop.service.key
 
-    def carry_out(changes: Sequence[Change]) -> Mapping[str, str | None]:
-        answers: Mapping[str, str | None] = type(town).carry_out(town, changes)
+    def carry_out(changes: Sequence[Change]) -> Mapping[str, Failure | None]:
+        answers: Mapping[str, Failure | None] = type(town).carry_out(town, changes)
         world.apply(shop.running)
         return answers
 

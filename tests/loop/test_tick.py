@@ -13,6 +13,7 @@ from gpupilot_envs.reasons import Reason
 from gpupilot_operator.control import tick
 from gpupilot_operator.facts import Cause, MetricsState, PolicyState, Rung
 from gpupilot_operator.memory import State
+from gpupilot_operator.ports import Failure
 
 Maker = Callable[..., Any]
 
@@ -206,12 +207,31 @@ def test_a_change_that_fails_is_tried_again_and_told_once(
     shop = shop_of()
     shop.reading = felt(ENOUGH)
     town = town_of(shop)
-    town.refuses = "the API server answers 500"
+    town.refuses = Failure(said="the API server answers 500")
     reports = run(town, state, 30.0)
     assert len(town.changes) == 6
     assert reports[-1].change_errors == 1
     told = [event.reason for telling in town.tellings for event in telling.events]
     assert told == ["ScalingFailed"]
+    town.refuses = None
+    run(town, state, 5.0, START_S + 30.0)
+    assert shop.running.replicas > 2
+
+
+def test_a_change_that_was_overtaken_is_decided_anew_and_no_trouble(
+    shop_of: Maker, town_of: Maker, felt: Maker, state: State
+) -> None:
+    """It is no change either: nothing cools down for it, and nobody is told of one."""
+    shop = shop_of()
+    shop.reading = felt(ENOUGH)
+    town = town_of(shop)
+    town.refuses = Failure(said="replicas are no longer 2: decided anew", passing=True)
+    reports = run(town, state, 30.0)
+    assert len(town.changes) == 6
+    assert [each.change_errors for each in reports] == [0] * 6
+    assert [each.services[0].failure for each in reports] == [None] * 6
+    told = {event.reason for telling in town.tellings for event in telling.events}
+    assert not told & {"ScalingFailed", "ScaledUp"}
     town.refuses = None
     run(town, state, 5.0, START_S + 30.0)
     assert shop.running.replicas > 2

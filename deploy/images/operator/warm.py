@@ -11,7 +11,7 @@ from gpupilot_envs.live_reading import LiveReading
 from gpupilot_envs.signals import Signals
 from gpupilot_operator import control
 from gpupilot_operator.memory import State
-from gpupilot_operator.ports import Change, Noted, Ports, Seen, Telling
+from gpupilot_operator.ports import Change, Failure, Noted, Ports, Seen, Telling
 from gpupilot_operator.service import Service, parse_service
 from gpupilot_operator.status_fields import InferenceServiceStatus
 
@@ -34,7 +34,7 @@ class Nowhere:
         """Return nothing: all is well."""
         return {}
 
-    def carry_out(self, changes: Sequence[Change]) -> Mapping[str, str | None]:
+    def carry_out(self, changes: Sequence[Change]) -> Mapping[str, Failure | None]:
         """Change nothing."""
         return {change.seen.service.key: None for change in changes}
 
