@@ -1,26 +1,26 @@
 """The one door to the Kubernetes API: requests out, answers back, every one counted and timed out.
 
 What the API server refuses is an answer, not an exception, and so is a server that is away: the
-loops are level-triggered and look again. The only importer of the ``kubernetes`` client, of which
-the authentication and the connections are used; bodies are plain JSON.
+loops are level-triggered and look again. Of the ``kubernetes`` client the authentication
+(:mod:`.kube_access`) and the connections are used; bodies are plain JSON.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from kubernetes import client, config
+from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from gpupilot_envs.errors import ClusterUnavailable
 from gpupilot_operator.kinds import Kind
+from gpupilot_operator.kube_access import Access
 
 JSON = "application/json"
 MERGE = "application/merge-patch+json"
@@ -120,7 +120,7 @@ class Connection:
         timeout_s: tuple[float, float] = TIMEOUT_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Find the API server and who we are to it: our pod's account, else the kubeconfig.
+        """Find the API server and who we are to it, see :class:`.kube_access.Access`.
 
         Args:
             may_write: Asked right before every write; a replica that may not, sends none.
@@ -131,7 +131,7 @@ class Connection:
         Raises:
             ClusterUnavailable: Neither says where the API server is.
         """
-        self._client = client.ApiClient(_configuration())
+        self._access = Access()
         self._may_write = may_write
         self._counted = counted
         self._timeout_s = timeout_s
@@ -139,20 +139,28 @@ class Connection:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._access.close()
 
     def send(self, request: Request) -> Answer:
         """Send a request and return its answer, again where the server was too busy to begin.
 
-        Only 429 is tried again: it says that nothing was done. A conflict, a failure and a
-        silence are left to the caller, who looks at what is there first.
+        Only 429 is tried again, and 401 with what says anew who we are: both say that nothing was
+        done. A conflict, a failure and a silence are left to the caller, who looks at what is
+        there first.
         """
+        used = self._access.client
+        answer = self._tried(request, used)
+        if answer.status == HTTPStatus.UNAUTHORIZED and self._access.renewed(used):
+            return self._tried(request, self._access.client)
+        return answer
+
+    def _tried(self, request: Request, by: client.ApiClient) -> Answer:
         for _ in range(TRIES - 1):
-            answer, wait_s = self._sent(request)
+            answer, wait_s = self._sent(request, by)
             if answer.status != HTTPStatus.TOO_MANY_REQUESTS or wait_s > BUSY_MOST_S:
                 return answer
             self._sleep(wait_s)
-        return self._sent(request)[0]
+        return self._sent(request, by)[0]
 
     def pages(
         self, kind: Kind, namespace: str | None = None
@@ -178,35 +186,38 @@ class Connection:
                 return
             query = {**query, "continue": more}
 
-    def _sent(self, request: Request) -> tuple[Answer, float]:
+    def _sent(self, request: Request, by: client.ApiClient) -> tuple[Answer, float]:
         """Return the answer, and how many seconds a busy server wants to be left alone."""
         if request.verb not in READING and not self._may_write():
             said = "not sent: another replica leads, or may by now"
             return Answer(status=AWAY, body={"message": said}), 0.0
         try:
-            answer, wait_s = self._exchanged(request)
+            answer, wait_s = _exchanged(request, by, self._timeout_s)
         except (HTTPError, ApiException, OSError, ValueError) as error:
             said = f"the API server did not answer: {error}"
             answer, wait_s = Answer(status=AWAY, body={"message": said}), 0.0
         self._counted(request, answer.status)
         return answer, wait_s
 
-    def _exchanged(self, request: Request) -> tuple[Answer, float]:
-        headers = {"Accept": JSON}
-        if request.body is not None:
-            headers["Content-Type"] = request.content
-        prepared = self._client.param_serialize(
-            METHODS[request.verb],
-            request.kind.path(request.namespace, request.name, request.sub),
-            query_params=list(request.query.items()),
-            header_params=headers,
-            body=request.body,
-            auth_settings=["BearerToken"],
-        )
-        response = self._client.call_api(*prepared, _request_timeout=self._timeout_s)
-        text = response.read()
-        wait_s = float(response.headers.get("Retry-After") or 1.0)
-        return Answer(status=response.status, body=_parsed(text)), wait_s
+
+def _exchanged(
+    request: Request, by: client.ApiClient, timeout_s: tuple[float, float]
+) -> tuple[Answer, float]:
+    headers = {"Accept": JSON}
+    if request.body is not None:
+        headers["Content-Type"] = request.content
+    prepared = by.param_serialize(
+        METHODS[request.verb],
+        request.kind.path(request.namespace, request.name, request.sub),
+        query_params=list(request.query.items()),
+        header_params=headers,
+        body=request.body,
+        auth_settings=["BearerToken"],
+    )
+    response = by.call_api(*prepared, _request_timeout=timeout_s)
+    text = response.read()
+    wait_s = float(response.headers.get("Retry-After") or 1.0)
+    return Answer(status=response.status, body=_parsed(text)), wait_s
 
 
 def _named(body: dict[str, Any], kind: Kind) -> dict[str, Any]:
@@ -220,19 +231,3 @@ def _parsed(text: bytes) -> Any:
         return json.loads(text)
     except ValueError:
         return {"message": text.decode("utf-8", "replace").strip()}
-
-
-def _configuration() -> client.Configuration:
-    made = client.Configuration()
-    try:
-        named = os.environ.get("KUBECONFIG")
-        if named is None and "KUBERNETES_SERVICE_HOST" in os.environ:
-            config.load_incluster_config(client_configuration=made)
-        else:
-            config.load_kube_config(named, client_configuration=made)
-    except config.ConfigException as error:
-        raise ClusterUnavailable(f"no API server: {error}") from error
-    # what may be sent again is decided here, by verb and answer, and not by the transport
-    made.retries = False
-    made.connection_pool_maxsize = 32
-    return made

@@ -102,21 +102,30 @@ def by_url(folder: Path, url: str) -> Path:
     return path
 
 
-def by_account(folder: Path, api: Api, administrator: Path) -> Path:
-    """Write the kubeconfig of the operator's account, with a token as its pods get one.
+def by_account(
+    folder: Path,
+    api: Api,
+    administrator: Path,
+    *,
+    namespace: str = NAMESPACE,
+    account: str = ACCOUNT,
+) -> Path:
+    """Write the kubeconfig of an account, with a token as its pods get one.
 
     Args:
         folder: Where it is written.
-        api: The cluster, with the operator installed.
+        api: The cluster, with the account.
         administrator: Kubeconfig that says where the cluster is.
+        namespace: Of the account.
+        account: Its name: the operator's.
     """
     asked = {
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenRequest",
         "spec": {"expirationSeconds": 3600},
     }
-    account = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{ACCOUNT}"
-    token = done(api.ask("POST", f"{account}/token", asked))["status"]["token"]
+    where = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}"
+    token = done(api.ask("POST", f"{where}/token", asked))["status"]["token"]
     document = yaml.safe_load(administrator.read_text(encoding="utf-8"))
     document["users"][0]["user"] = {"token": token}
     path = folder / "account"
