@@ -4,129 +4,29 @@ from __future__ import annotations
 
 import re
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from looking import DEPLOYMENTS, condition, page, replicas, there
 
-import cluster_objects
 from cluster_objects import SLICES
-from gpupilot_agent.stack import processes
-from gpupilot_operator import naming
-from gpupilot_testbed import observing, operators
-from gpupilot_testbed.api import MERGE, Api, done
+from gpupilot_testbed.api import MERGE, done
 from gpupilot_testbed.operators import Operator
 from gpupilot_testbed.running import Cluster, until
 from gpupilot_testbed.traffic import Load, Traffic
 
 pytestmark = pytest.mark.timeout(3000)
 
-DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments"
 CALL = r'gpupilot_api_calls_total\{code="(\d+)",resource="(\S+?)",verb="(\w+)"\} (\S+)'
 SERVER = {"name": "server", "image": "none"}
-MODEL = {**cluster_objects.SPEC["predictor"]["model"], "storageUri": "s3://models/shop"}
-SPEC: dict[str, Any] = {
-    "predictor": {"model": MODEL, "minReplicas": 2, "maxReplicas": 6},
-    "slo": {"latency": {"target": "60ms"}},
-    "autoscaling": {
-        "mode": "Act",
-        "policy": "Queueing",
-        "profile": "resnet50-a100-mig",
-        "manualHoldSeconds": 0,
-        "behavior": {"warmUpSeconds": 0},
-    },
-}
-
-
-@pytest.fixture(scope="module")
-def traffic() -> Iterator[tuple[Traffic, int]]:
-    """Return what users would be, and where it can be scraped."""
-    made = Traffic()
-    with made.served() as port:
-        yield made, port
-
-
-@pytest.fixture(scope="module")
-def prometheus(
-    tmp_path_factory: pytest.TempPathFactory, traffic: tuple[Traffic, int]
-) -> Iterator[str]:
-    """Return the URL of a Prometheus that scrapes the traffic."""
-    folder = tmp_path_factory.mktemp("prometheus")
-    process, url = observing.start(folder, observing.of_targets([traffic[1]]), print)
-    yield url
-    processes.stop([process])
-
-
-@pytest.fixture(scope="module")
-def operator(
-    defined: Cluster, prometheus: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Operator]:
-    """Return an operator that decides every second."""
-    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": operators.NAMESPACE}}
-    defined.api.ask("POST", "/api/v1/namespaces", body)
-    folder = tmp_path_factory.mktemp("operators") / "first"
-    started = operators.start(
-        folder, defined.kubeconfig, prometheus, tick_seconds="1", window_seconds="5"
-    )
-    until(lambda: page(f"{started.url}/readyz") is not None, within_s=60.0)
-    yield started
-    started.stop()
-    log = (folder / "operator.log").read_text(encoding="utf-8")
-    assert "not foreseen" not in log, log
-
-
-def page(url: str) -> str | None:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return str(answer.read().decode())
-    except OSError:
-        return None
-
-
 Put = Callable[..., str]
-
-
-@pytest.fixture
-def put(defined: Cluster, namespace: str, operator: Operator) -> Iterator[Put]:
-    """Return a maker of resources, which are removed again before their namespace is."""
-    path = f"/apis/{naming.API_VERSION}/namespaces/{namespace}/{naming.PLURAL}"
-
-    def make(name: str = "shop", **spec: Any) -> str:
-        body = {"apiVersion": naming.API_VERSION, "kind": naming.KIND, "metadata": {"name": name}}
-        done(defined.api.ask("POST", path, {**body, "spec": {**SPEC, **spec}}))
-        return f"{path}/{name}"
-
-    yield make
-    for each in defined.api.get(path)["items"]:
-        defined.api.ask("DELETE", f"{path}/{each['metadata']['name']}")
-    until(lambda: not defined.api.get(path)["items"])
-    assert operator.process.is_alive()
-
-
-def there(api: Api, path: str) -> Any:
-    """Return an object, empty where there is none."""
-    answer = api.ask("GET", path)
-    return {} if answer.refused else answer.body
-
-
-def replicas(cluster: Cluster, namespace: str, name: str = "shop-1000") -> int | None:
-    found = there(cluster.api, f"{DEPLOYMENTS.format(namespace)}/{name}")
-    return found["spec"]["replicas"] if found else None
-
-
-def condition(cluster: Cluster, path: str, kind: str = "Ready") -> tuple[str, str] | None:
-    status = there(cluster.api, path).get("status", {})
-    found = [each for each in status.get("conditions", []) if each["type"] == kind]
-    return (found[0]["status"], found[0]["reason"]) if found else None
 
 
 def writes(operator: Operator) -> dict[str, float]:
     """Return how many requests that write were sent, by what they were of; not of the Lease."""
     text = page(f"{operator.url}/metrics") or ""
-    found = re.findall(
-        r'gpupilot_api_calls_total\{code="(\d+)",resource="(\S+?)",verb="(\w+)"\} (\S+)', text
-    )
+    found = re.findall(CALL, text)
     return {
         f"{verb} {resource} {code}": float(count)
         for code, resource, verb, count in found
@@ -242,51 +142,6 @@ def test_objects_that_cannot_be_made_are_told_in_status(
     assert (able["type"], able["status"]) == ("AbleToScale", "False")
     done(defined.api.ask("DELETE", f"{where}/shop-1000"))
     until(lambda: condition(defined, path) == ("True", "PodsReady"))
-
-
-PREDICTOR = {"serving.kserve.io/inferenceservice": "flowers", "component": "predictor"}
-"""Labels of the pods that KServe makes of a service, as its source has them."""
-EXTERNAL = {"serving.kserve.io/autoscalerClass": "external"}
-OF_KSERVE = {
-    "apiVersion": "serving.kserve.io/v1beta1",
-    "kind": "InferenceService",
-    "name": "flowers",
-}
-
-
-@pytest.mark.parametrize(
-    ("reference", "labels", "notes"),
-    [({"name": "theirs"}, {}, {}), (OF_KSERVE, PREDICTOR, EXTERNAL)],
-    ids=["deployment", "kserve"],
-)
-def test_what_runs_already_is_scaled_and_not_owned(
-    defined: Cluster,
-    namespace: str,
-    put: Put,
-    traffic: tuple[Traffic, int],
-    reference: dict[str, str],
-    labels: dict[str, str],
-    notes: dict[str, str],
-) -> None:
-    traffic[0].put(namespace, "shop", Load(rate_rps=20_000.0))
-    path = put(predictor={"targetRef": reference, "minReplicas": 1, "maxReplicas": 4})
-    until(lambda: condition(defined, path) == ("False", "TargetNotFound"))
-    selected = {"app": "theirs"}
-    metadata = {"labels": {**selected, **labels}, "annotations": notes}
-    template = {"metadata": metadata, "spec": {"containers": [SERVER]}}
-    spec = {"replicas": 1, "selector": {"matchLabels": selected}, "template": template}
-    theirs = {"apiVersion": "apps/v1", "kind": "Deployment"}
-    body = {**theirs, "metadata": {"name": "theirs", "annotations": notes}, "spec": spec}
-    made = done(defined.api.ask("POST", DEPLOYMENTS.format(namespace), body))
-    until(lambda: replicas(defined, namespace, "theirs") == 4)
-    until(lambda: condition(defined, path) == ("True", "PodsReady"))
-    scaled = defined.api.get(f"{DEPLOYMENTS.format(namespace)}/theirs")
-    assert scaled["metadata"].get("ownerReferences") is None
-    assert scaled["spec"]["template"] == made["spec"]["template"]
-    done(defined.api.ask("DELETE", path))
-    until(lambda: not there(defined.api, path))
-    time.sleep(1.0)
-    assert replicas(defined, namespace, "theirs") == 4
 
 
 def test_an_autoscaler_on_the_same_deployment_holds_ours(
