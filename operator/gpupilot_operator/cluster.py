@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -26,6 +25,8 @@ from gpupilot_operator.views import Name, Resource
 
 WORKERS = 16
 """Requests side by side: what 100 changes within a second need, and an API server takes easily."""
+LOCKS = 1024
+"""Held for one service each at most by a worker: so many hardly ever meet, and stay so many."""
 LASTING = timedelta(seconds=30)
 """What keeps objects from being as asked for as long is no passing failure of a request."""
 _log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class KubeCluster:
         self._actuator = Actuator(connection, lambda kind, body: store.see(kind, None, body))
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="kube")
         self._complaints: dict[Name, Complaint] = {}
-        self._locks: defaultdict[Name, threading.Lock] = defaultdict(threading.Lock)
+        self._locks = tuple(threading.Lock() for _ in range(LOCKS))
 
     def close(self) -> None:
         """End the threads; what is being written is written to its end."""
@@ -107,10 +108,15 @@ class KubeCluster:
         """Bring the objects of services to what their resources ask, side by side."""
         return dict(zip(names, self._pool.map(self._reconcile, names), strict=True))
 
+    def _lock(self, at: Name) -> threading.Lock:
+        """Return what keeps two changes of a service apart; some services share one."""
+        return self._locks[hash(at) % LOCKS]
+
     def _carry_out(self, change: Change) -> Failure | None:
         service = change.seen.service
-        with self._locks[Name(namespace=service.namespace, name=service.name)]:
-            known = self._store.known(Name(namespace=service.namespace, name=service.name))
+        at = Name(namespace=service.namespace, name=service.name)
+        with self._lock(at):
+            known = self._store.known(at)
             if known is None or known.service.uid != service.uid:
                 said = "the resource went, or is another one by now"
                 return Failure(said=said, passing=True)
@@ -131,7 +137,7 @@ class KubeCluster:
         return wrong
 
     def _reconcile(self, at: Name) -> Outcome:
-        with self._locks[at]:
+        with self._lock(at):
             resource, known = self._store.resource(at), self._store.known(at)
             if resource is None:
                 self._complaints.pop(at, None)
