@@ -25,7 +25,7 @@ from gpupilot_operator.plan import Plan, planned
 from gpupilot_operator.ports import Change, Event, Failure, Ports, Seen, Telling
 from gpupilot_operator.report import ServiceReport, TickReport
 from gpupilot_operator.settling import LASTS_S, steadied
-from gpupilot_operator.status import holds_back, status_of, status_patch
+from gpupilot_operator.status import holds_back, status_of, status_patch, told_of_readings
 from gpupilot_operator.status_fields import InferenceServiceStatus, Where
 
 NO_ANSWER = Failure(said="no answer")
@@ -91,7 +91,7 @@ def _read(
 
 def _facts(case: Case, reading: LiveReading | None) -> Facts:
     standing, seen, record = case.standing, case.seen, case.record
-    record.steady = steadied(record.steady, case.metrics)
+    record.steady = steadied(record.steady or told_of_readings(seen.status), case.metrics)
     return Facts(
         running=seen.running,
         ready=seen.ready,

@@ -13,12 +13,12 @@ from typing import Any
 from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.reasons import Reason
 from gpupilot_operator.conditions import Told, as_told, settled, written
-from gpupilot_operator.facts import Facts, Grant, Observed
+from gpupilot_operator.facts import Facts, Grant, MetricsState, Observed, PolicyState
 from gpupilot_operator.manual import manual_status
 from gpupilot_operator.pod import PORTS
 from gpupilot_operator.saying import conditions_of
 from gpupilot_operator.service import Service
-from gpupilot_operator.settling import retold, waits
+from gpupilot_operator.settling import Steady, retold, waits
 from gpupilot_operator.spec_autoscaling import Mode
 from gpupilot_operator.status_fields import (
     HISTORY_MOST,
@@ -30,6 +30,10 @@ from gpupilot_operator.status_fields import (
     LatencyStatus,
     ModelStatus,
 )
+
+_OF_DECISION = frozenset({ConditionType.SCALING_LIMITED})
+_OF_POLICY = frozenset({ConditionType.POLICY_READY, ConditionType.FALLBACK})
+"""Conditions that are so of a decision, and of who takes it."""
 
 
 def status_of(
@@ -52,19 +56,25 @@ def status_of(
     earlier = before.autoscaling or AutoscalingStatus()
     decision, told_last = _decision(facts.grant, facts.running, now), earlier.last_decision
     done = _is_done(service, facts, before)
-    fresh = decision is not None and retold(decision, told_last, done=done, lasted=lasted)
+    unknown = not lasted and _is_measured_anew(service, facts, before)
+    fresh = (
+        decision is not None
+        and not unknown
+        and retold(decision, told_last, done=done, lasted=lasted)
+    )
     still = decision is not None and not fresh
     autoscaling = earlier.model_copy(
         update={
             "mode": facts.mode.value,
-            "policy": _decider(facts, earlier),
+            "policy": earlier.policy if unknown else _decider(facts, earlier),
             "proof": facts.proof,
             "manual": manual_status(facts.hand),
-            "shadow": _shadow(facts, earlier, now, lasted=lasted),
+            "shadow": earlier.shadow if unknown else _shadow(facts, earlier, now, lasted=lasted),
         }
         | ({"last_decision": decision, "history": _history(earlier, decision)} if fresh else {})
     )
-    told = _conditions(service, facts, before, still=still)
+    kept = (_OF_DECISION if still else frozenset()) | (_OF_POLICY if unknown else frozenset())
+    told = _conditions(service, facts, before, kept)
     return before.model_copy(
         update={
             "observed_generation": service.generation,
@@ -82,6 +92,13 @@ def status_of(
     )
 
 
+def told_of_readings(status: InferenceServiceStatus) -> Steady | None:
+    """Return what a status tells of readings: what is told goes on over a restart."""
+    said = {each.type: each.reason for each in status.conditions}
+    reason = said.get(ConditionType.METRICS_AVAILABLE)
+    return Steady(told=MetricsState(reason)) if reason in set(MetricsState) else None
+
+
 def holds_back(
     service: Service, facts: Facts, status: InferenceServiceStatus, now: datetime
 ) -> bool:
@@ -89,6 +106,8 @@ def holds_back(
     earlier = status.autoscaling or AutoscalingStatus()
     decision = _decision(facts.grant, facts.running, now)
     shadow = _decision(facts.shadow, facts.running, now)
+    if _is_measured_anew(service, facts, status):
+        return True
     done = _is_done(service, facts, status)
     return waits(decision, earlier.last_decision, done=done) or waits(
         shadow, earlier.shadow, done=False
@@ -97,23 +116,36 @@ def holds_back(
 
 def _is_done(service: Service, facts: Facts, before: InferenceServiceStatus) -> bool:
     """Say whether a decision changes what runs, or is the first on another spec."""
-    if facts.grant is None or before.observed_generation != service.generation:
+    if facts.grant is None or _is_of_another_spec(service, before):
         return True
     acts = facts.mode is Mode.ACT and facts.other_writer is None
     return acts and facts.grant.granted.replicas != facts.running.replicas
 
 
+def _is_measured_anew(service: Service, facts: Facts, status: InferenceServiceStatus) -> bool:
+    """Say whether it was known what a pod carries, and is being worked out again.
+
+    So it is after a restart, of every service at once, and soon over.
+    """
+    if facts.policy is not PolicyState.MEASURING or _is_of_another_spec(service, status):
+        return False
+    told = (each.reason for each in status.conditions if each.type == ConditionType.POLICY_READY)
+    return next(told, PolicyState.MEASURING) != PolicyState.MEASURING
+
+
+def _is_of_another_spec(service: Service, status: InferenceServiceStatus) -> bool:
+    return status.observed_generation != service.generation
+
+
 def _conditions(
-    service: Service, facts: Facts, before: InferenceServiceStatus, *, still: bool
+    service: Service,
+    facts: Facts,
+    before: InferenceServiceStatus,
+    kept: frozenset[ConditionType],
 ) -> tuple[Told, ...]:
-    """Return what is and is not so; of limits, what is so of the decision that is told."""
-    told = conditions_of(service, facts)
-    known = {each.type: each for each in before.conditions if still}
-    limited = known.get(ConditionType.SCALING_LIMITED)
-    if limited is None:
-        return told
-    kept = as_told(limited)
-    return tuple(kept if each.type is ConditionType.SCALING_LIMITED else each for each in told)
+    """Return what is and is not so, some of it as the status tells it."""
+    known = {each.type: as_told(each) for each in before.conditions if each.type in kept}
+    return tuple(known.get(each.type, each) for each in conditions_of(service, facts))
 
 
 def _desired(grant: Grant | None) -> int | None:
