@@ -11,6 +11,7 @@ import pytest
 from looking import DEPLOYMENTS, condition, page, replicas, there
 
 from cluster_objects import SLICES
+from gpupilot_operator import kinds
 from gpupilot_testbed.api import MERGE, done
 from gpupilot_testbed.operators import Operator
 from gpupilot_testbed.running import Cluster, until
@@ -54,6 +55,23 @@ def test_replicas_follow_traffic(
     until(lambda: there(defined.api, path)["status"].get("readyReplicas") == 6)
     decision = there(defined.api, path)["status"]["autoscaling"]["lastDecision"]
     assert decision["grantedReplicas"] == 6
+
+
+def test_a_limit_that_holds_has_an_event(
+    defined: Cluster, namespace: str, put: Put, traffic: tuple[Traffic, int]
+) -> None:
+    traffic[0].put(namespace, "shop", Load(rate_rps=20_000.0))
+    put()
+
+    def said() -> list[Any]:
+        found = defined.api.get(kinds.EVENT.path(namespace))["items"]
+        return [each for each in found if each["reason"] == "TooManyReplicas"]
+
+    until(lambda: bool(said()))
+    (event,) = said()
+    assert event["type"] == "Normal"
+    wanted = r"queueing asked for \d+, \d granted: the desired count is more than the maximum"
+    assert re.fullmatch(wanted, event["note"])
 
 
 def test_nothing_is_written_when_nothing_changes(

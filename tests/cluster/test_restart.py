@@ -1,0 +1,74 @@
+"""An operator process that starts anew on a real API server: nothing is told twice."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from looking import SPEC, condition
+
+from gpupilot_operator import kinds, naming
+from gpupilot_testbed import operators
+from gpupilot_testbed.api import done
+from gpupilot_testbed.faults import Proxy
+from gpupilot_testbed.operators import Operator
+from gpupilot_testbed.running import Cluster, until
+from gpupilot_testbed.traffic import Load, Traffic
+
+pytestmark = pytest.mark.timeout(3000)
+
+SERVICES = 20
+TICKS = 20
+DECIDES = ("True", "ClassicalPolicy")
+STATUS = re.compile(r"/inferenceservices/([^/?]+)/status")
+
+
+@pytest.fixture
+def shops(defined: Cluster, namespace: str, traffic: tuple[Traffic, int]) -> Iterator[list[str]]:
+    """Return services with some load, each within what one pod carries."""
+    path = kinds.INFERENCE_SERVICE.path(namespace)
+    names = [f"shop-{n}" for n in range(SERVICES)]
+    for name in names:
+        traffic[0].put(namespace, name, Load(rate_rps=20.0))
+        body = {"apiVersion": naming.API_VERSION, "kind": naming.KIND, "metadata": {"name": name}}
+        done(defined.api.ask("POST", path, {**body, "spec": SPEC}))
+    yield [f"{path}/{name}" for name in names]
+    done(defined.api.ask("DELETE", path))
+    until(lambda: not defined.api.get(path)["items"])
+
+
+def ticked(operator: Operator, times: int) -> None:
+    """Wait until an operator has decided so many times more."""
+    before = operator.scraped().value("gpupilot_tick_seconds_count")
+    until(lambda: operator.scraped().value("gpupilot_tick_seconds_count") >= before + times)
+
+
+def test_a_restart_over_settled_services_writes_no_status_twice(
+    defined: Cluster, shops: list[str], prometheus: str, proxy: Proxy, tmp_path: Path
+) -> None:
+    """What a pod carries is worked out again, and the first readings come late: that is no news."""
+    body = {"metadata": {"name": operators.NAMESPACE}}
+    defined.api.ask("POST", "/api/v1/namespaces", body)
+    settings = {"tick_seconds": "1", "window_seconds": "5"}
+    through = operators.by_url(tmp_path, proxy.url)
+    first = operators.start(tmp_path / "first", through, prometheus, **settings)
+    try:
+        until(lambda: all(condition(defined, each) == ("True", "PodsReady") for each in shops))
+        until(lambda: all(condition(defined, each, "PolicyReady") == DECIDES for each in shops))
+        ticked(first, TICKS)
+    finally:
+        first.stop()
+    before = len(proxy.asked)
+    second = operators.start(tmp_path / "second", through, prometheus, **settings)
+    try:
+        until(lambda: second.scraped().value("gpupilot_leader") == 1.0)
+        ticked(second, TICKS)
+    finally:
+        second.stop()
+    written = [each.path for each in proxy.asked[before:] if each.verb == "PATCH"]
+    statuses = Counter(found.group(1) for path in written if (found := STATUS.search(path)))
+    assert all(count == 1 for count in statuses.values()), statuses
+    assert not [each for each in proxy.asked[before:] if each.path.startswith("/apis/events")]
