@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from gpupilot_operator.facts import Grant, Observed
 from gpupilot_operator.logs import FIELDS
 from gpupilot_operator.report import ServiceReport, TickReport
 
+FIRST = (
+    "the first decision of this process begins: what it runs is loaded, or compiled where it never "
+    "ran, which takes a minute or two; until then no status changes"
+)
 _LOG = logging.getLogger("gpupilot.decisions")
 
 
 class Narrator:
     """Remembers what trouble was told, so that it is told once and its end too."""
 
-    def __init__(self) -> None:
-        """Begin without trouble."""
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin without trouble, and without a decision.
+
+        Args:
+            clock: Counts the seconds of the first decision.
+        """
         self._troubles: dict[str, str] = {}
+        self._clock = clock
+        self._has_decided = False
+
+    @contextmanager
+    def deciding(self, services: Callable[[], int]) -> Iterator[None]:
+        """Tell before and after the first decision of the process, which others wait for.
+
+        Args:
+            services: Says how many services there are to decide for.
+        """
+        if self._has_decided or not services():
+            yield
+            return
+        began_s = self._clock()
+        _LOG.info(FIRST)
+        yield
+        self._has_decided = True
+        _LOG.info(f"the first decision took {self._clock() - began_s:.1f} s")
 
     def report(self, tick: TickReport) -> None:
         """Tell of a tick."""

@@ -133,7 +133,8 @@ class Running:
 
     def _tick(self) -> None:
         ports = Ports(cluster=self._cluster, metrics=self._metrics, log=self._journal)
-        report = tick(ports, self._state, time.time())
+        with self._narrator.deciding(lambda: len(self._store.names())):
+            report = tick(ports, self._state, time.time())
         self.exporter.report(report)
         self._narrator.report(report)
         self.health.beat("tick", report.query_error or "")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gpupilot_operator import logs
-from gpupilot_operator.narrator import Narrator
+from gpupilot_operator.narrator import FIRST, Narrator
 from gpupilot_operator.plan import Plan, Resize
 from gpupilot_operator.report import ServiceReport, TickReport
 
@@ -97,6 +97,28 @@ def test_a_decision_that_is_news_is_one_line(lines: Lines, reported: Reported) -
     assert {key: line[key] for key in wanted} == wanted
     assert line["message"].startswith("prod/shop: generalist asked for 5, 4 granted: ")
     assert line["logger"] == "gpupilot.decisions"
+
+
+def test_the_first_decision_is_told_of_before_it_begins(lines: Lines) -> None:
+    times = iter([10.0, 45.5])
+    narrator = Narrator(clock=lambda: next(times))
+    with narrator.deciding(lambda: 0):
+        pass
+    assert lines() == []
+    with narrator.deciding(lambda: 3):
+        assert [line["message"] for line in lines()] == [FIRST]
+    assert [line["message"] for line in lines()] == ["the first decision took 35.5 s"]
+    with narrator.deciding(lambda: 3):
+        pass
+    assert lines() == []
+
+
+def test_a_first_decision_that_fails_is_told_of_again(lines: Lines) -> None:
+    narrator = Narrator()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no"), narrator.deciding(lambda: 1):
+            raise ValueError("no")
+        assert [line["message"] for line in lines()] == [FIRST]
 
 
 def test_trouble_is_told_once_and_its_end_too(lines: Lines, reported: Reported) -> None:

@@ -79,6 +79,7 @@ def operate(folder: Folder = None) -> None:
     ):
         typer.echo(f"operator   {operator.url}/metrics, log {operator.process.log}")
         typer.echo(f"prometheus {prometheus}")
+        typer.echo("where it never ran, its first decision takes a minute or two: it is compiled")
         while operator.process.is_alive():
             time.sleep(1.0)
             if state.load(where) is None:
