@@ -74,7 +74,7 @@ def test_the_lease_goes_over_at_once_when_it_is_given_up(system: Cluster) -> Non
             time.sleep(3.0)
             assert (first.leads(), second.leads()) == (True, False)
             stop.set()
-            until(second.leads, within_s=5.0)
+            until(second.leads, within_s=9.0)
             assert not first.leads()
     path = f"/apis/coordination.k8s.io/v1/namespaces/{operators.NAMESPACE}/leases/trial"
     spec = system.api.get(path)["spec"]

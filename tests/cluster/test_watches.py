@@ -9,6 +9,7 @@ import pytest
 
 from definitions import definition
 from gpupilot_operator import kinds
+from gpupilot_operator.loops import SWEEP_S
 from gpupilot_testbed import operators, running
 from gpupilot_testbed.api import MERGE, done
 from gpupilot_testbed.faults import Fault, Proxy
@@ -19,6 +20,8 @@ pytestmark = pytest.mark.timeout(3000)
 
 NOBODY = "http://127.0.0.1:9"
 WATCH = "^GET .*watch="
+HEARD_S = SWEEP_S / 2.0
+"""What a list finds comes later: a watch told of it."""
 BROKEN = {
     "type": "ERROR",
     "object": {
@@ -50,7 +53,7 @@ def operator(
     folder = tmp_path_factory.mktemp("watches") / "one"
     folder.mkdir()
     started = operators.start(folder, operators.by_url(folder, proxy.url), NOBODY)
-    until(lambda: started.scraped().value("gpupilot_leader") == 1.0, within_s=60.0)
+    until(lambda: started.scraped().value("gpupilot_leader") == 1.0)
     yield started
     started.stop()
     log = (folder / "operator.log").read_text(encoding="utf-8")
@@ -64,7 +67,7 @@ def shop(defined: Cluster, namespace: str, operator: Operator) -> Iterator[str]:
     metadata = {"name": "shop"}
     body = {"apiVersion": kinds.INFERENCE_SERVICE.api_version, "kind": "InferenceService"}
     done(defined.api.ask("POST", path, {**body, "metadata": metadata, "spec": SPEC}))
-    until(lambda: replicas(defined, namespace) == 1, within_s=30.0)
+    until(lambda: replicas(defined, namespace) == 1, within_s=HEARD_S)
     yield namespace
     defined.api.ask("DELETE", f"{path}/shop")
     until(lambda: not defined.api.get(path)["items"])
@@ -96,12 +99,12 @@ def test_a_watch_that_fails_for_good_begins_anew(
     before = begun_anew(operator)
     with proxy.failing(fault):
         proxy.cut()
-        until(lambda: begun_anew(operator) > before, within_s=30.0)
+        until(lambda: begun_anew(operator) > before, within_s=HEARD_S)
     assert "watch: none yet" in (operator.page("/healthz") or "")
     change = {"spec": {"predictor": {"minReplicas": 2}}}
     path = kinds.INFERENCE_SERVICE.path(shop, "shop")
     done(defined.api.ask("PATCH", path, change, kind=MERGE))
-    until(lambda: replicas(defined, shop) == 2, within_s=30.0)
+    until(lambda: replicas(defined, shop) == 2, within_s=HEARD_S)
     assert operator.process.is_alive()
 
 
@@ -111,12 +114,12 @@ def test_service_monitors_are_made_and_kept_once_their_kind_comes(
     """Then it goes again, and the rest of the objects is kept without it."""
     running.define(defined.api, definition(kinds.MONITOR))
     path = kinds.MONITOR.path(shop, "shop")
-    until(lambda: not defined.api.ask("GET", path).refused, within_s=60.0)
+    until(lambda: not defined.api.ask("GET", path).refused)
     wanted = defined.api.get(path)["spec"]
     done(defined.api.ask("PATCH", path, {"spec": {"endpoints": []}}, kind=MERGE))
-    until(lambda: defined.api.get(path)["spec"] == wanted, within_s=10.0)
+    until(lambda: defined.api.get(path)["spec"] == wanted, within_s=HEARD_S)
     done(defined.api.ask("DELETE", path))
-    until(lambda: not defined.api.ask("GET", path).refused, within_s=10.0)
+    until(lambda: not defined.api.ask("GET", path).refused, within_s=HEARD_S)
     defined.kubectl("delete", "crd", f"{kinds.MONITOR.plural}.{kinds.MONITOR.group}")
     done(defined.api.ask("DELETE", kinds.SERVICE.path(shop, "shop")))
     until(lambda: not defined.api.ask("GET", kinds.SERVICE.path(shop, "shop")).refused)
