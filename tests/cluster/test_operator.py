@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from looking import DEPLOYMENTS, condition, page, replicas, there
+from looking import DEPLOYMENTS, SPEC, condition, page, replicas, there
 
 from cluster_objects import SLICES
 from gpupilot_operator import kinds
@@ -61,7 +61,7 @@ def test_a_limit_that_holds_has_an_event(
     defined: Cluster, namespace: str, put: Put, traffic: tuple[Traffic, int]
 ) -> None:
     traffic[0].put(namespace, "shop", Load(rate_rps=20_000.0))
-    put()
+    put(predictor={**SPEC["predictor"], "maxReplicas": 3})
 
     def said() -> list[Any]:
         found = defined.api.get(kinds.EVENT.path(namespace))["items"]
@@ -70,7 +70,7 @@ def test_a_limit_that_holds_has_an_event(
     until(lambda: bool(said()))
     (event,) = said()
     assert event["type"] == "Normal"
-    wanted = r"queueing asked for \d+, \d granted: the desired count is more than the maximum"
+    wanted = r"queueing asked for \d+, 3 granted: the desired count is more than the maximum"
     assert re.fullmatch(wanted, event["note"])
 
 

@@ -20,7 +20,8 @@ from gpupilot_testbed.traffic import Load, Traffic
 
 pytestmark = pytest.mark.timeout(3000)
 
-SERVICES = 20
+SERVICES = 8
+"""As many as the fake node has GPUs."""
 TICKS = 20
 DECIDES = ("True", "ClassicalPolicy")
 STATUS = re.compile(r"/inferenceservices/([^/?]+)/status")
@@ -30,11 +31,12 @@ STATUS = re.compile(r"/inferenceservices/([^/?]+)/status")
 def shops(defined: Cluster, namespace: str, traffic: tuple[Traffic, int]) -> Iterator[list[str]]:
     """Return services with some load, each within what one pod carries."""
     path = kinds.INFERENCE_SERVICE.path(namespace)
+    spec = {**SPEC, "predictor": {**SPEC["predictor"], "minReplicas": 1}}
     names = [f"shop-{n}" for n in range(SERVICES)]
     for name in names:
         traffic[0].put(namespace, name, Load(rate_rps=20.0))
         body = {"apiVersion": naming.API_VERSION, "kind": naming.KIND, "metadata": {"name": name}}
-        done(defined.api.ask("POST", path, {**body, "spec": SPEC}))
+        done(defined.api.ask("POST", path, {**body, "spec": spec}))
     yield [f"{path}/{name}" for name in names]
     done(defined.api.ask("DELETE", path))
     until(lambda: not defined.api.get(path)["items"])
