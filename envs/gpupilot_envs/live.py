@@ -19,9 +19,16 @@ from gpupilot_envs.metric_names import MetricNames
 from gpupilot_envs.prometheus import Prometheus, Series
 from gpupilot_envs.signals import Signals
 
+MANY = 3_000
+"""Buckets from which on they are asked in parts: some 80 services with Envoy's 36."""
+
 
 class LiveSignals:
-    """Reads all services at once; the port the operator and the recorder share."""
+    """Reads all services at once; the port the operator and the recorder share.
+
+    Attributes:
+        queries: How many the last reading of services of any namespace took.
+    """
 
     def __init__(
         self,
@@ -44,6 +51,8 @@ class LiveSignals:
         self._target_s = targets_s if callable(targets_s) else targets_s.__getitem__
         self._namespace = namespace
         self._reader = Reader(names)
+        self._bounds: tuple[str, ...] = ()
+        self.queries = 0
 
     def read(self, services: Sequence[str], window_s: int, at_s: float) -> dict[str, Signals]:
         """Return the reading of each service over the window that ends at ``at_s``.
@@ -82,13 +91,17 @@ class LiveSignals:
         # one name and several services: nobody knows whose it is
         alone = {name: min(keys) for name, keys in anywhere.items() if len(keys) == 1}
         chosen = asked.named(tuple(anywhere))
-        scope = asked.Scope(services=chosen, window_s=window_s, by_namespace=True)
+        scope = asked.Scope(
+            services=chosen, window_s=window_s, by_namespace=True, bounds=self._bounds
+        )
         queries = asked.queries(self._names, scope)
+        self.queries = len(queries)
         for labels, value in self._prometheus.numbers(queries.values(), at_s):
             name, namespace = labels.get(asked.SERVICE, ""), labels.get(asked.NAMESPACE)
             whose = alone.get(name) if namespace is None else wanted.get((namespace, name))
             if whose is not None and not isnan(value):
                 self._reader.take(found[whose], labels, value)
+        self._bounds = self._reader.bounds if _buckets(found.values()) >= MANY else ()
         return self._readings(found, at_s, window_s)
 
     def span(self, service: str, window_s: int, start_s: int, end_s: int) -> list[LiveReading]:
@@ -129,6 +142,10 @@ class LiveSignals:
     def _scope(self, services: Sequence[str], window_s: int) -> asked.Scope:
         chosen = asked.named(services)
         return asked.Scope(services=chosen, window_s=window_s, namespace=self._namespace)
+
+
+def _buckets(found: Iterable[Told]) -> int:
+    return sum(len(each) for told in found for each in told.buckets.values())
 
 
 def _on_grid(series: Series, start_s: int, step_s: int) -> Iterable[tuple[int, float]]:

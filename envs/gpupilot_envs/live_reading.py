@@ -99,6 +99,11 @@ class Reader:
         self._origins: dict[str | None, _Origin] = {None: _Origin(0, asked.BUCKETS, first)}
         self._bounds: dict[str, float] = {}
 
+    @property
+    def bounds(self) -> tuple[str, ...]:
+        """Every bound of a bucket that was ever answered, as it was written, ascending."""
+        return tuple(sorted(self._bounds, key=self._bounds.__getitem__))
+
     def take(self, told: Told, labels: Mapping[str, str], value: float) -> None:
         """Add a number of an answer to what was told of its service.
 

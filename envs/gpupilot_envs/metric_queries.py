@@ -1,4 +1,4 @@
-"""PromQL for all services at once: five queries, however many services and signals there are.
+"""PromQL for all services at once: five to seven queries, however many services and signals.
 
 Each query is a union of aggregations ``by (service)``, told apart by the label ``origin``: what is
 answered, and by which source. A service's name is taken from the label its exporter carries it in.
@@ -23,8 +23,17 @@ SERVICE, ORIGIN, LE = "service", "origin", "le"
 NAMESPACE = "namespace"
 """Labels of an answer; the namespace only where it was asked for."""
 
+PARTS = 3
+"""Queries that share the buckets of many services: one is answered by one core of the server."""
+
 QUERIES = 5
-"""How many queries :func:`queries` returns at the most."""
+"""How many queries :func:`queries` returns at the most while the buckets are one of them."""
+
+QUERIES_MOST = QUERIES + PARTS - 1
+"""How many it returns at the most."""
+
+BOUNDS_MOST = 120
+"""With more bounds than that the buckets are asked in one: a matcher would name half of them."""
 
 REQUESTS, ANSWERED, ANSWERED_TIME, AGE, BUCKETS = (
     "requests_rate",
@@ -53,12 +62,24 @@ class Scope:
         namespace: Kubernetes namespace, every one when ``None``.
         by_namespace: Whether services of one name in different namespaces are told apart, by the
             label ``namespace`` of the answer; it is missing where a source has none.
+        bounds: Bounds of buckets as an earlier answer wrote them, to ask for the buckets in parts;
+            every bucket is in one of them, also of a bound that is not named.
     """
 
     services: tuple[str, ...]
     window_s: int
     namespace: str | None = None
     by_namespace: bool = False
+    bounds: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Matchers of which every bucket passes exactly one."""
+        if not PARTS <= len(self.bounds) <= BOUNDS_MOST:
+            return ("",)
+        shares = [_any(self.bounds[place::PARTS]) for place in range(1, PARTS)]
+        named = [f'{LE}=~"{share}"' for share in shares]
+        return (f'{LE}!~"{"|".join(shares)}"', *named)
 
     def match(self, label: ServiceLabel) -> str:
         """Return the label matchers of the services."""
@@ -80,20 +101,20 @@ class Scope:
 def queries(names: MetricNames, scope: Scope) -> dict[str, str]:
     """Return the queries by name: ``gateway``, ``buckets``, ``server``, ``gpu``, ``kubernetes``.
 
-    Every answer carries the labels ``service`` and ``origin`` (:func:`origin`), buckets ``le`` too.
-    Those of the first gateway carry no origin: labelling tens of thousands of series costs as much
-    as adding them up.
+    Of buckets that are asked in parts the further ones are ``buckets-1`` and ``buckets-2``. Every
+    answer carries the labels ``service`` and ``origin`` (:func:`origin`), buckets ``le`` too. Those
+    of the first gateway carry no origin: labelling tens of thousands of series costs as much as
+    adding them up.
     """
     gateway = [part for source in names.gateways for part in _gateway(source, scope)]
-    groups = {
-        "gateway": [*gateway, *_summary(scope)],
-        "buckets": [
-            _labelled(_bucket_rates(source, scope), BUCKETS, source.name)
+    groups = {"gateway": [*gateway, *_summary(scope)]}
+    for number, part in enumerate(scope.parts):
+        groups[f"buckets-{number}" if number else "buckets"] = [
+            _labelled(_bucket_rates(source, scope, part), BUCKETS, source.name)
             if place
-            else _bucket_rates(source, scope)
+            else _bucket_rates(source, scope, part)
             for place, source in enumerate(names.gateways)
-        ],
-    }
+        ]
     for group in ("server", "gpu", "kubernetes"):
         groups[group] = [
             _labelled(expression_query(source, expression, scope), signal, source.name)
@@ -149,8 +170,8 @@ def _requests(source: Histogram, scope: Scope) -> str:
     return _by_service("sum", rate, source.service, scope)
 
 
-def _bucket_rates(source: Histogram, scope: Scope) -> str:
-    whose = f"{scope.match(source.service)},{source.answered}"
+def _bucket_rates(source: Histogram, scope: Scope, part: str = "") -> str:
+    whose = ",".join(filter(None, (scope.match(source.service), source.answered, part)))
     rate = f"rate({source.histogram}_bucket{{{whose}}}[{scope.window_s}s])"
     return _by_service("sum", rate, source.service, scope, LE)
 
@@ -190,6 +211,10 @@ def _labelled(query: str, signal: str, source: str) -> str:
 def origin(signal: str, source: str) -> str:
     """Return the value of the label that says what is answered, and by which source."""
     return f"{signal} {source}"
+
+
+def _any(bounds: Sequence[str]) -> str:
+    return _quoted("|".join(map(re.escape, bounds)))
 
 
 def _literal(name: str) -> str:

@@ -36,7 +36,7 @@ POINTS_MAX = 10_000
 URL_MOST = 2000
 """Longest query in a URL: servers and proxies refuse more than some 8,000 characters of it."""
 
-SIDE_BY_SIDE = 5
+SIDE_BY_SIDE = 7
 """Queries at a time: as many as a reading takes. A server runs 20 (``--query.max-concurrency``)."""
 
 ATTEMPTS = 4

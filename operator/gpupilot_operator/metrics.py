@@ -1,4 +1,4 @@
-"""Prometheus behind the control loop: five queries for all services of all namespaces."""
+"""Prometheus behind the control loop: a few queries for all services of all namespaces."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from gpupilot_envs.live import LiveSignals
 from gpupilot_envs.live_reading import LiveReading
 from gpupilot_envs.metric_names import metric_names
-from gpupilot_envs.metric_queries import QUERIES
 from gpupilot_envs.prometheus import Access, Prometheus
 from gpupilot_operator.service import Service
 
@@ -40,8 +39,8 @@ class LiveMetrics:
 
     @property
     def queries(self) -> int:
-        """Queries that one reading of all services takes."""
-        return QUERIES
+        """Queries that the last reading of all services took."""
+        return self._live.queries
 
     def read(self, services: Sequence[Service], at_s: float) -> Mapping[str, LiveReading]:
         """Return the reading of each service by key.

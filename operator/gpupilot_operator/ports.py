@@ -206,7 +206,7 @@ class Metrics(Protocol):
 
     @property
     def queries(self) -> int:
-        """Queries that one reading of all services takes."""
+        """Queries that the last reading of all services took."""
         ...
 
     def read(self, services: Sequence[Service], at_s: float) -> Mapping[str, LiveReading]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import parse_qs
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from gpupilot_envs import live
 from gpupilot_envs.metric_names import metric_names
-from gpupilot_envs.metric_queries import QUERIES, Scope, queries
+from gpupilot_envs.metric_queries import QUERIES, QUERIES_MOST, Scope, queries
 from gpupilot_envs.prometheus import Access
 from gpupilot_operator.metrics import LiveMetrics, named
 from gpupilot_operator.service import Service, parse_service
@@ -79,7 +84,37 @@ def test_the_number_of_queries_does_not_grow_with_the_services() -> None:
     for count in (1, 1000):
         names = tuple(f"shop-{n}" for n in range(count))
         scope = Scope(services=names, window_s=15, by_namespace=True)
-        assert len(queries(metric_names(), scope)) == QUERIES <= 12
+        assert len(queries(metric_names(), scope)) == QUERIES
+        parted = replace(scope, bounds=("0.06", "0.12", "0.24", "+Inf"))
+        assert len(queries(metric_names(), parted)) == QUERIES_MOST <= 12
+
+
+def test_buckets_asked_in_parts_are_the_same_buckets(
+    prometheus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = [service("left", "twin"), service("right", "twin"), service("web", "shop")]
+    monkeypatch.setattr(live, "MANY", 1)
+    reading = LiveMetrics(Access(url=prometheus.url), window_s=30)
+    whole = reading.read(services, prometheus.end_s)
+    assert reading.queries == QUERIES
+    parted = reading.read(services, prometheus.end_s)
+    assert reading.queries == QUERIES_MOST
+    assert parted == whole
+    assert parted["left/twin"].bounds_s
+    reading.close()
+
+
+@given(
+    st.lists(st.sampled_from(["0.06", "60", "60.0", "0.5", "5", "+Inf", "1e+06"]), unique=True),
+    st.sampled_from(["0.06", "006", "60", "60.0", "6000", "5", "+Inf", "Inf", "1e+06", "7"]),
+)
+def test_every_bucket_is_in_exactly_one_part(bounds: list[str], bound: str) -> None:
+    def passes(part: str) -> bool:
+        refused, pattern = part.startswith('le!~"'), part.partition('"')[2].removesuffix('"')
+        return bool(re.fullmatch(pattern.replace("\\\\", "\\"), bound)) is not refused
+
+    parts = Scope(services=(), window_s=15, bounds=tuple(bounds)).parts
+    assert sum(part == "" or passes(part) for part in parts) == 1
 
 
 class Strict(BaseHTTPRequestHandler):
