@@ -96,11 +96,12 @@ class LiveSignals:
         )
         queries = asked.queries(self._names, scope)
         self.queries = len(queries)
+        take = self._reader.take
         for labels, value in self._prometheus.numbers(queries.values(), at_s):
             name, namespace = labels.get(asked.SERVICE, ""), labels.get(asked.NAMESPACE)
             whose = alone.get(name) if namespace is None else wanted.get((namespace, name))
             if whose is not None and not isnan(value):
-                self._reader.take(found[whose], labels, value)
+                take(found[whose], labels, value)
         self._bounds = self._reader.bounds if _buckets(found.values()) >= MANY else ()
         return self._readings(found, at_s, window_s)
 

@@ -112,13 +112,17 @@ class Reader:
             labels: Of the series.
             value: Its number, not NaN.
         """
-        place, signal, source = self._origin(labels.get(asked.ORIGIN))
-        if signal == asked.BUCKETS:
-            bound = self._bound(labels[asked.LE])
-            told.buckets.setdefault(source, []).append((bound, value))
+        label = labels.get(asked.ORIGIN)
+        origin = self._origins.get(label) or self._origin(label)
+        if origin.signal == asked.BUCKETS:
+            text = labels[asked.LE]
+            bound = self._bounds.get(text) or self._bound(text)
+            buckets = told.buckets.get(origin.source)
+            if buckets is None:
+                buckets = told.buckets[origin.source] = []
+            buckets.append((bound, value))
         else:
-            quantile = labels.get("quantile", "")
-            told.points.append(_Point(place, signal, source, quantile, value))
+            told.points.append(_Point(*origin, labels.get("quantile", ""), value))
 
     def reading(self, told: Told, at_s: float, window_s: int, target_s: float) -> LiveReading:
         """Return the reading of a service.
@@ -154,17 +158,13 @@ class Reader:
         )
 
     def _origin(self, label: str | None) -> _Origin:
-        found = self._origins.get(label)
-        if found is None:
-            signal, _, source = str(label).partition(" ")
-            found = _Origin(self._places.get(source, len(self._places)), signal, source)
-            self._origins[label] = found
+        signal, _, source = str(label).partition(" ")
+        found = _Origin(self._places.get(source, len(self._places)), signal, source)
+        self._origins[label] = found
         return found
 
     def _bound(self, label: str) -> float:
-        found = self._bounds.get(label)
-        if found is None:
-            found = self._bounds[label] = float(label)
+        found = self._bounds[label] = float(label)
         return found
 
     def _felt(
