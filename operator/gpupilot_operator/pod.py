@@ -126,6 +126,8 @@ def _storage(model: Model, platform: Platform) -> Manifest:
         "name": "storage",
         "image": platform.storage_image,
         "args": [_copied(model.storage_uri), MODELS],
+        # so that `kubectl describe pod` says what it could not copy
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         # libraries of clouds keep caches at home, and nothing else may be written to
         "env": [{"name": "HOME", "value": "/tmp"}],
         **({} if secret is None else {"envFrom": [{"secretRef": {"name": secret}}]}),

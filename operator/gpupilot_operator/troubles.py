@@ -18,6 +18,8 @@ Status = Mapping[str, Any]
 def trouble(status: Status) -> str | None:
     """Return why a pod does not answer, ``None`` where it does, or may soon.
 
+    A container beside the server is named: ``storage CrashLoopBackOff``.
+
     Args:
         status: Of the pod.
     """
@@ -26,8 +28,11 @@ def trouble(status: Status) -> str | None:
         return None
     if conditions.get("PodScheduled", {}).get("reason") == UNSCHEDULABLE:
         return UNSCHEDULABLE
-    every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    return next((word for each in every for word in _of_container(each)), None)
+    for each in status.get("initContainerStatuses") or ():
+        for word in _of_container(each):
+            return f"{each['name']} {word}"
+    server = status.get("containerStatuses") or ()
+    return next((word for each in server for word in _of_container(each)), None)
 
 
 def failure(status: Status) -> str | None:

@@ -32,7 +32,10 @@ WELL = {"ready": True, "restartCount": 3, "state": {"running": {}}, "lastState":
         ({"containerStatuses": [WELL, waiting("InvalidImageName")]}, "InvalidImageName"),
         ({"containerStatuses": [waiting("ErrImagePull")]}, "ImagePullBackOff"),
         ({"containerStatuses": [waiting("ImagePullBackOff")]}, "ImagePullBackOff"),
-        ({"initContainerStatuses": [waiting("ImageInspectError")]}, "ImageInspectError"),
+        (
+            {"initContainerStatuses": [waiting("ImageInspectError", name="storage")]},
+            "storage ImageInspectError",
+        ),
     ],
 )
 def test_a_pod_says_why_it_does_not_answer(status: dict[str, Any], said: str | None) -> None:

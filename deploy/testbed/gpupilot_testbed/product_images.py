@@ -21,6 +21,8 @@ from gpupilot_envs.errors import StackFailed
 
 TRITON = "gpupilot.dev/triton-cpu:1"
 GATEWAY = "gpupilot.dev/gateway:1"
+STORAGE = "kserve/storage-initializer:v0.20.0"
+"""As the operator names what copies models."""
 BASE = "gpupilot.dev/base:1"
 LIBRARIES = "gpupilot.dev/operator-libraries:1"
 OPERATOR = "gpupilot-operator:0.1.0"
@@ -60,6 +62,7 @@ RECIPES = {
     BASE: Recipe(file="base.sh", base=None),
     TRITON: Recipe(file="triton-cpu.Dockerfile"),
     GATEWAY: Recipe(file="gateway.Dockerfile"),
+    STORAGE: Recipe(file="storage.Dockerfile"),
     LIBRARIES: Recipe(
         file=_OPERATOR,
         stage="libraries",
