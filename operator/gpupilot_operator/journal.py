@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Semaphore
 from typing import TYPE_CHECKING
 
+from gpupilot_envs.allocation import Allocation
 from gpupilot_envs.errors import GpupilotError
 from gpupilot_operator.ports import Noted
 
@@ -27,6 +28,8 @@ _log = logging.getLogger(__name__)
 MOST_BYTES = 3 * 2**28
 ROWS_PER_WRITE = 30
 """A write takes some 10 ms, a row that waits more than a kilobyte."""
+ROWS_WITH_NEWS = 6
+"""What changes something is what people ask about: it waits for fewer."""
 ROWS_PER_FILE = 720
 WAITING_MOST = 2000
 """Writes that may wait for a slow disk; beyond, rows are lost and counted."""
@@ -39,6 +42,23 @@ class _Waiting:
 
     threshold: int
     rows: list[Noted] = field(default_factory=list)
+    granted: Allocation | None = None
+    has_news: bool = False
+
+    def take(self, row: Noted) -> None:
+        """Take in a row; one that grants another allocation than the last is news.
+
+        The first is where it grants another than runs.
+        """
+        self.has_news |= row.grant.granted != (self.granted or row.running)
+        self.granted = row.grant.granted
+        self.rows.append(row)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether they are to be written."""
+        most = min(self.threshold, ROWS_WITH_NEWS) if self.has_news else self.threshold
+        return len(self.rows) >= most
 
 
 class Journal:
@@ -84,8 +104,8 @@ class Journal:
                 phase = zlib.crc32(stream[0].encode()) % self._rows_per_write
                 self._streams[stream] = _Waiting(threshold=1 + phase)
             waiting = self._streams[stream]
-            waiting.rows.append(decision)
-            if len(waiting.rows) >= waiting.threshold:
+            waiting.take(decision)
+            if waiting.is_due:
                 waiting.threshold = self._rows_per_write
                 self._hand_over(stream, waiting)
         self._let_go(decisions[0].at_s)
@@ -104,7 +124,7 @@ class Journal:
                 del self._streams[stream]
 
     def _hand_over(self, stream: Stream, waiting: _Waiting) -> None:
-        rows, waiting.rows = tuple(waiting.rows), []
+        rows, waiting.rows, waiting.has_news = tuple(waiting.rows), [], False
         if not rows:
             return
         if self._room.acquire(blocking=False):

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -77,6 +77,8 @@ async def _watch(
             registry=_registry(running, kinds),
             settings=_settings(kinds),
             standalone=True,
+            # else Kopf asks for the user's name, and OpenShift's users have none
+            identity=cast("Any", configured.identity),
             clusterwide=not configured.namespaces,
             namespaces=configured.namespaces,
             stop_flag=stop,

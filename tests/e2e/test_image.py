@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ BY = operators.ACCOUNT
 SIZE_MOST_MIB = 460
 """Unpacked; ``deploy/images/README.md`` states what it is."""
 TAKE_OVER_S = 15.0
+ANYONE = 1_000_650_000
+"""A user that no image knows, of the size that OpenShift gives to a namespace."""
+LOGGED = f"/var/lib/gpupilot/default/{NAME}"
+LISTED = f"import glob; print(glob.glob('{LOGGED}/*'))"
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+CHOOSES = "chooses-the-user"
+WHOEVER = "Object{spec: Object.spec{securityContext: Object.spec.securityContext{runAsUser: %d}}}"
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +55,61 @@ def installed(system: Any, image: Path) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def service(installed: Cluster) -> str:
+def anyone(installed: Cluster) -> Iterator[Cluster]:
+    """Return the cluster once it chooses who pods run as that name nobody, as OpenShift does."""
+    for path, body in choosing().items():
+        done(installed.api.ask("POST", f"{ADMISSION}/{path}", body))
+    until(lambda: would_be(installed) == ANYONE)
+    setting = json.dumps({"data": {"GPUPILOT_POD_USER": "none"}})
+    kubectl = partial(installed.kubectl, "-n", operators.NAMESPACE)
+    kubectl("patch", "configmap", BY, "-p", setting)
+    kubectl("rollout", "restart", f"deployment/{BY}")
+    kubectl("rollout", "status", f"deployment/{BY}", "--timeout=600s")
+    until(lambda: len(pods(installed)) == 2)
+    yield installed
+    for path in choosing():
+        done(installed.api.ask("DELETE", f"{ADMISSION}/{path}/{CHOOSES}"))
+
+
+def choosing() -> dict[str, Any]:
+    """Return what makes the API server choose a user for pods without one, by path."""
+    on = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    nobody = "!has(object.spec.securityContext.runAsUser)"
+    policy = {
+        "failurePolicy": "Fail",
+        "reinvocationPolicy": "Never",
+        "matchConstraints": {"resourceRules": [on]},
+        "matchConditions": [{"name": "names-nobody", "expression": nobody}],
+        "mutations": [
+            {
+                "patchType": "ApplyConfiguration",
+                "applyConfiguration": {"expression": WHOEVER % ANYONE},
+            }
+        ],
+    }
+    metadata = {"name": CHOOSES}
+    return {
+        "mutatingadmissionpolicies": {"metadata": metadata, "spec": policy},
+        "mutatingadmissionpolicybindings": {
+            "metadata": metadata,
+            "spec": {"policyName": CHOOSES},
+        },
+    }
+
+
+def would_be(cluster: Cluster) -> int | None:
+    """Return who a pod would run as that names nobody."""
+    container = {"name": "any", "image": "any"}
+    body = {"metadata": {"name": "any"}, "spec": {"containers": [container]}}
+    made = done(cluster.api.ask("POST", f"{kinds.POD.path('default')}?dryRun=All", body))
+    user: int | None = made["spec"]["securityContext"].get("runAsUser")
+    return user
+
+
+@pytest.fixture(scope="module")
+def service(anyone: Cluster) -> str:
     """Return where a service is that is to fall back soon: there is no Prometheus."""
+    installed = anyone
     body = yaml.safe_load(SAMPLE.read_text(encoding="utf-8"))
     body["metadata"]["name"] = NAME
     body["spec"]["autoscaling"]["fallback"]["afterSeconds"] = 30
@@ -122,11 +183,38 @@ def test_its_pods_run_as_nobody_with_nothing_to_write_to(installed: Cluster) -> 
     assert told.split() == ["65532", "False", "False"]
 
 
+def test_it_runs_as_whoever_the_cluster_chooses(anyone: Cluster) -> None:
+    """Neither the image nor a file knows the user, whose group is that of root."""
+    until(lambda: leader(anyone) in ready(anyone))
+    look = "import os; print(os.getuid(), os.getgid(), os.getgroups())"
+    for name in ready(anyone):
+        words = ("exec", name, "--", "/opt/gpupilot/bin/python", "-c", look)
+        assert anyone.kubectl("-n", operators.NAMESPACE, *words).split()[:2] == [str(ANYONE), "0"]
+
+
 def test_it_brings_a_service_to_ready_and_decides(installed: Cluster, service: str) -> None:
     """What is asked of Prometheus stays unanswered: it comes to what was declared safe."""
     until(lambda: status(installed, service, "Ready") == "True")
     until(lambda: replicas(installed) == 2)
     assert status(installed, service, "MetricsAvailable") == "False"
+    triton = f"deployment/{NAME}-1000"
+    assert installed.kubectl("exec", triton, "-c", "triton", "--", "id", "-u").strip() == str(
+        ANYONE
+    )
+
+
+@pytest.mark.usefixtures("service")
+def test_what_it_decided_is_explained_in_its_pod(installed: Cluster) -> None:
+    """With the command of the documentation, from the log of the replica that leads."""
+    until(lambda: ".parquet" in led(installed, "python", "-c", LISTED))
+    told = led(installed, "gpupilot", "explain", LOGGED, "--at", "last")
+    assert f"on default/{NAME}" in told, told
+    assert "granted  2 replicas" in told, told
+
+
+def led(cluster: Cluster, *command: str) -> str:
+    """Return what a command prints in the pod that leads."""
+    return cluster.kubectl("-n", operators.NAMESPACE, "exec", leader(cluster), "--", *command)
 
 
 def test_another_leads_soon_when_the_leader_goes(installed: Cluster, service: str) -> None:

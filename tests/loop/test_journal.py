@@ -19,6 +19,7 @@ from gpupilot_operator.control import tick
 from gpupilot_operator.journal import Journal
 from gpupilot_operator.memory import State
 from gpupilot_operator.ports import Ports
+from gpupilot_testbed.running import until
 
 START_S = 1_795_000_000.0
 Maker = Callable[..., Any]
@@ -30,7 +31,13 @@ def ticked(
 ) -> Callable[..., None]:
     """Return a function that lets the loop run for a while and log."""
 
-    def run(journal: Journal, ticks: int, running: Allocation | None = None, **spec: Any) -> None:
+    def run(
+        journal: Journal,
+        ticks: int,
+        running: Allocation | None = None,
+        rate_rps: float | None = 400.0,
+        **spec: Any,
+    ) -> None:
         shop = shop_of(**({"policy": "Learned"} | spec))
         shop.running = running or shop.running
         town, state = town_of(shop), state_of()
@@ -38,7 +45,7 @@ def ticked(
         state.sizes.wait()
         ports = Ports(cluster=town, metrics=town, log=journal)
         for n in range(ticks):
-            shop.reading = felt(400.0 + 20.0 * (n % 5))
+            shop.reading = felt(rate_rps and rate_rps + 20.0 * (n % 5))
             tick(ports, state, START_S + 5.0 * n)
         journal.close()
 
@@ -80,6 +87,36 @@ def test_a_moment_is_simulated_with_the_batching_that_ran(
         assert account.moment is not None
         assert account.moment.scene.allocation.batch_max == batch
         assert account.moment.scene.actuators == ()
+
+
+def test_what_was_decided_without_readings_is_explained_without_an_outlook(
+    tmp_path: Path, ticked: Callable[..., None]
+) -> None:
+    ticked(Journal(tmp_path), 30, rate_rps=None, policy="Static", fallback={"replicas": 3})
+    (path,) = tmp_path.glob("prod/shop/*.parquet")
+    shown = CliRunner().invoke(app, ["explain", str(path.parent), "--at", "last"])
+    assert shown.exit_code == 0, shown.output
+    assert "no outlook" in shown.output
+
+
+def test_what_changes_something_is_written_soon(
+    tmp_path: Path, shop_of: Maker, town_of: Maker, felt: Maker, state_of: Callable[[], State]
+) -> None:
+    """A stream that goes on as it was waits for more rows."""
+    shop = shop_of(policy="Static", fallback={"replicas": 3})
+    shop.reading, town = felt(), town_of(shop)
+    tick(town.ports, state_of(), START_S)
+    row = replace(town.noted[0], running=town.noted[0].grant.granted)
+    more = replace(row.grant.granted, replicas=4)
+    journal = Journal(tmp_path)
+    for n in range(6):
+        now = replace(row, at_s=START_S + 5.0 * n)
+        changed = now if n < 5 else replace(now, grant=replace(row.grant, granted=more))
+        journal.note([replace(now, policy="quiet"), changed])
+    until(lambda: any(tmp_path.glob("prod/shop/*-static.parquet")))
+    assert not any(tmp_path.glob("prod/shop/*-quiet.parquet"))
+    journal.close()
+    assert any(tmp_path.glob("prod/shop/*-quiet.parquet"))
 
 
 def test_files_are_rotated_and_the_oldest_go(tmp_path: Path, ticked: Callable[..., None]) -> None:

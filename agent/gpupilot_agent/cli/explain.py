@@ -232,7 +232,9 @@ def _print(account: Account, reasoned: Why | None, found: Outlook | None) -> Non
     if found is not None:
         _print_outlook(account, found)
     elif account.moment is None:
-        show.line("no outlook: what ran, and under which limits, is not known; record it")
+        show.line(
+            "no outlook: what ran, under which limits, or what users sent is not known; record it"
+        )
 
 
 def _print_why(reasoned: Why) -> None:

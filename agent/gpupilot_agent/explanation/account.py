@@ -33,7 +33,7 @@ class Account:
         granted: What the guardrail let through.
         running: What ran before.
         intervals: The stretch of the run around it.
-        moment: From where to look ahead; ``None`` where the setting is not known.
+        moment: From where to look ahead; ``None`` where the setting or the traffic is not known.
         decider: The policy's settings; ``None`` where they are not known.
         entry: The decision as logged; ``None`` in a comparison, which keeps no reasons.
         log: The whole log, for what is usual.
@@ -84,7 +84,7 @@ def of_log(run: Path, at: str) -> Account:
         granted=decision.granted,
         running=entry.running,
         intervals=around,
-        moment=_moment(log, entry, around, str(path)) if known else None,
+        moment=_moment(log, entry, around, str(path)) if known and around.has_rates else None,
         decider=decider_of(log.setting["decider"], str(path)) if known else None,
         entry=entry,
         log=log,

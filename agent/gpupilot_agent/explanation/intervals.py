@@ -42,6 +42,11 @@ class Intervals:
         """End of the last interval."""
         return float(self.ends_s[-1])
 
+    @property
+    def has_rates(self) -> bool:
+        """Whether the source answered at all."""
+        return bool(np.isfinite(self.requests).any())
+
     def worst_s(self) -> float:
         """Return the start of the interval with the most late requests.
 
