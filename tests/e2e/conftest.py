@@ -31,6 +31,8 @@ from gpupilot_testbed.witness import Witness
 ROOT = Path(__file__).resolve().parents[2]
 CRDS = ROOT / "deploy" / "crds"
 SAMPLE = ROOT / "deploy" / "samples" / "emulated-gpu.yaml"
+SHOP = "shop"
+"""The sample's service."""
 SERVICES = f"/apis/{naming.API_VERSION}/namespaces/default/{naming.PLURAL}"
 OFTEN = {"tick_seconds": "1", "window_seconds": "5"}
 """Settings of the operator: so that tests need not wait."""
@@ -71,6 +73,15 @@ class System:
     def stop(self) -> None:
         """Stop the operator."""
         self.operator.stop()
+
+    def apply_sample(self) -> None:
+        """Apply the sample as the documentation says; return when it is ready and decided for.
+
+        The first decision waits until what a pod carries is worked out, which is compiled once.
+        """
+        self.cluster.kubectl("apply", "-f", str(CRDS), "-f", str(SAMPLE))
+        until(lambda: self.condition(SHOP, "Ready")[0] == "True")
+        until(lambda: self.condition(SHOP, "PolicyReady")[0] == "True")
 
     def resource(self, name: str) -> dict[str, Any]:
         """Return a service as it is."""
@@ -192,14 +203,9 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 @pytest.fixture(scope="session")
 def shop(system: System) -> str:
-    """Return the name of the sample's service, applied as the documentation says, and ready.
-
-    The first decision waits until what a pod carries is worked out, which is compiled once.
-    """
-    system.cluster.kubectl("apply", "-f", str(CRDS), "-f", str(SAMPLE))
-    until(lambda: system.condition("shop", "Ready")[0] == "True")
-    until(lambda: system.condition("shop", "PolicyReady")[0] == "True")
-    return "shop"
+    """Return the name of the sample's service, ready."""
+    system.apply_sample()
+    return SHOP
 
 
 @pytest.fixture(scope="session")
