@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MOST_BYTES = 3 * 2**28
-ROWS_PER_WRITE = 30
+ROWS_PER_WRITE = 20
 """A write takes some 10 ms, a row that waits more than a kilobyte."""
 ROWS_WITH_NEWS = 6
 """What changes something is what people ask about: it waits for fewer."""
