@@ -88,8 +88,7 @@ def serves(system: Any, name: str) -> None:
     until(lambda: system.condition(name, "Ready")[0] == "True")
     answer = system.answered(name, np.zeros((1, 3, 8, 8), dtype=np.float32))
     assert answer.shape == (1, 1000)
-    (pod,) = system.objects("v1", "pods", name)
-    looked = ("exec", pod["metadata"]["name"], "-c", "triton", "--", "ls", "/models")
+    looked = ("exec", f"deployment/{name}-1000", "-c", "triton", "--", "ls", "/models")
     assert system.cluster.kubectl(*looked).split() == [MODEL]
 
 
