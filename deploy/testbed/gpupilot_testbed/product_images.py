@@ -102,12 +102,20 @@ def archive(image: str, say: Say) -> Path:
         StackFailed: It cannot be built; says what is missing, or what the builder said last.
     """
     folder = cache_root() / "images"
+    made = _place(image, folder)
+    if made.is_file():
+        # without waiting for another one that is being built
+        return made
     with alone(folder):
         return _kept(image, folder, say)
 
 
+def _place(image: str, folder: Path) -> Path:
+    return folder / f"{image.rpartition('/')[2].replace(':', '-')}-{_key(image)}.tar"
+
+
 def _kept(image: str, folder: Path, say: Say) -> Path:
-    target = folder / f"{image.rpartition('/')[2].replace(':', '-')}-{_key(image)}.tar"
+    target = _place(image, folder)
     if not target.is_file():
         _require()
         below = RECIPES[image].base
