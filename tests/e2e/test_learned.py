@@ -100,6 +100,8 @@ def test_a_learned_policy_acts_once_it_has_passed_the_gate(
         until(lambda: system.condition(shop, "PolicyReady") == ("True", "GatePassed"))
         proof = system.autoscaling(shop)["proof"]
         assert (proof["verdict"], proof["policyDigest"]) == ("promote", load_generalist().sha256)
+        until(lambda: system.condition(shop, "Fallback") == ("False", "PolicyDecides"))
+        until(lambda: system.replicas(shop) <= 2)
         waves: list[Path] = []
         decided: set[tuple[str, bool]] = set()
         while len(waves) < WAVES_MOST and not decided >= BOTH_WAYS:
@@ -132,15 +134,16 @@ def test_a_proof_counts_as_long_as_it_is_young(
 
 
 def wave(system: Any, name: str) -> Path:
-    """Let the policy make room for a load, and a load come; return the file of its requests."""
+    """Let a load come and go, each until it is answered; return the file of its requests."""
     sent: Path
-    until(lambda: system.condition(name, "Fallback") == ("False", "PolicyDecides"))
-    until(lambda: system.replicas(name) <= 2)
     before = system.replicas(name)
     with system.load(name, BUSY_RPS) as sent:
         until(lambda: system.replicas(name) > before)
         until(lambda: system.status(name)["readyReplicas"] > before)
-        until(lambda: history(system, name)[0]["grantedReplicas"] > before)
+        until(lambda: system.condition(name, "Fallback") == ("False", "PolicyDecides"))
+        most = system.replicas(name)
+    until(lambda: system.replicas(name) < most)
+    until(lambda: history(system, name)[0]["grantedReplicas"] < most)
     return sent
 
 
