@@ -2,10 +2,10 @@
 
 Usage: ``python benchmarks/bench_operator.py --sizes 10,100,1000`` prints one line for each size.
 A real API server with fake nodes, a real Prometheus that scrapes made-up series of every service,
-the operator as a process under the account its installation gives it, its kernels compiled before
-as they are in its image. Half of the services are
-decided by the shipped policy, half by the queueing controller, all in mode Act. After some quiet
-ticks the traffic of up to 100 services grows fivefold at once; what follows is timed on a watch.
+the operator as a process under the account its installation gives it, its kernels compiled before,
+as they are in its image. Half of the services are decided by the shipped policy, half by the
+queueing controller, all in mode Act. After some quiet ticks the traffic of up to 100 services grows
+fivefold at once; what follows is timed on a watch.
 """
 
 from __future__ import annotations
