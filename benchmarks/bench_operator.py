@@ -32,6 +32,7 @@ from operator_looks import Look, World, look, ticks
 
 from gpupilot_agent.stack import processes
 from gpupilot_operator import crd, kinds, naming
+from gpupilot_operator.settling import LASTS_S
 from gpupilot_testbed import lifecycle, observing, operators
 from gpupilot_testbed.api import Api, done
 from gpupilot_testbed.operators import Operator
@@ -145,11 +146,11 @@ def grow(api: Api, traffic: Traffic, names: Sequence[str], size: int) -> None:
 
 
 def settle(world: World, tick_s: float, within_s: float) -> bool:
-    """Wait until nothing was written for four ticks; say whether that came."""
+    """Wait until nothing was written for longer than news may wait; say whether that came."""
     deadline_s = time.monotonic() + within_s
     while time.monotonic() < deadline_s:
         before = look(world)
-        time.sleep(4 * tick_s)
+        time.sleep(LASTS_S + 2 * tick_s)
         if before.written == look(world).written:
             return True
     return False
@@ -238,7 +239,7 @@ def main() -> None:
                 began_s = time.monotonic()
                 grow(api, traffic, names, size)
                 print(f"{size}: all have their pods {time.monotonic() - began_s:.0f} s after")
-                settled = settle(world, tick_s, within_s=120.0)
+                settled = settle(world, tick_s, within_s=300.0)
                 print(f"{size}: {'quiet' if settled else 'NOT QUIET'}", flush=True)
                 print(f"{size}: {quiet(world, asked.ticks, tick_s)}", flush=True)
             changed = names[: min(TOGETHER, max(sizes))]
