@@ -102,6 +102,7 @@ def test_a_learned_policy_acts_once_it_has_passed_the_gate(
         assert (proof["verdict"], proof["policyDigest"]) == ("promote", load_generalist().sha256)
         until(lambda: system.condition(shop, "Fallback") == ("False", "PolicyDecides"))
         until(lambda: system.replicas(shop) <= 2)
+        begun_anew(system, shop)
         waves: list[Path] = []
         decided: set[tuple[str, bool]] = set()
         while len(waves) < WAVES_MOST and not decided >= BOTH_WAYS:
@@ -131,6 +132,20 @@ def test_a_proof_counts_as_long_as_it_is_young(
     assert system.autoscaling(shop)["proof"]["overridden"]
     kubectl("annotate", "gpisvc", shop, "gpupilot.dev/override-gate-")
     until(lambda: system.condition(shop, "PolicyReady") == ("False", "ProofExpired"))
+
+
+def begun_anew(system: Any, name: str) -> None:
+    """Restart the operator, so that a policy knows what this test sent and nothing else.
+
+    Seven times the load of all the minutes of other tests is a lasting step that no policy saw in
+    training (``trend_15_60``): it would stand back for a quarter of an hour.
+    """
+    system.stop()
+    system.start()
+    until(lambda: system.operator.page("/readyz") is not None)
+    ticked = "gpupilot_last_tick_timestamp_seconds"
+    until(lambda: system.operator.scraped().value(ticked) > 0.0)
+    until(lambda: system.condition(name, "Fallback") == ("False", "PolicyDecides"))
 
 
 def wave(system: Any, name: str) -> Path:
