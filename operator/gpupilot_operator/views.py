@@ -395,6 +395,4 @@ def _shared(part: Any) -> Any:
         return intern(part)
     if isinstance(part, dict):
         return {intern(key): _shared(value) for key, value in part.items()}
-    if isinstance(part, list):
-        return [_shared(each) for each in part]
-    return part
+    return [_shared(each) for each in part] if isinstance(part, list) else part
